@@ -1,0 +1,97 @@
+//! The witness book: what clients and the nemesis did, in one file, on one clock.
+
+use serde::{Deserialize, Serialize};
+
+/// One line of `history.jsonl`, in Jepsen's words, so that its tools can read it.
+///
+/// A process does one operation at a time: `invoke`, then `ok` (it happened), `fail` (it certainly did not)
+/// or `info` (open to the end of time; that process never invokes again).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Op {
+    /// Counts the lines of the file, from 0.
+    pub index: u64,
+    /// Nanoseconds of CLOCK_MONOTONIC: the clock of the nodes' evidence lines too.
+    pub time: u64,
+    pub process: Process,
+    #[serde(rename = "type")]
+    pub kind: OpType,
+    /// The function: `read`, `write`, `cas`, ...; a fault's kind or `heal` for the nemesis.
+    pub f: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `write`: the value. `read`: null, then what was read. `cas`: `[expected, new]`. The nemesis: see there.
+    #[serde(default)]
+    pub value: serde_json::Value,
+    /// What a compare-and-swap found when it did not swap, null when there was no such key: it is a read.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub seen: Option<serde_json::Value>,
+    /// Why it failed or stayed open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The node that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// With `sequence`, joins a write to its log entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpType {
+    Invoke,
+    Ok,
+    Fail,
+    Info,
+}
+
+/// A client's number, or the nemesis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Process {
+    Client(u64),
+    Nemesis(NemesisProcess),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NemesisProcess {
+    Nemesis,
+}
+
+/// Tells a null from an absent field.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
+/// The `value` of the nemesis' lines: an `invoke` names step and intent, the `info` after it what came of it.
+///
+/// `f` is the fault's kind (`kill`, `pause`, ...) when it is done, and `heal` when it is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strike {
+    /// Line of `plan.jsonl`, from 0; null for the conductor's own last heal of everything.
+    pub step: Option<u64>,
+    /// The target as the scenario says it (`leader`); `all` for the last heal.
+    pub target: String,
+    /// The nodes it came to; empty in an `invoke`.
+    pub nodes: Vec<String>,
+    /// Null in an `invoke`.
+    pub outcome: Option<StrikeOutcome>,
+    /// The proof, or the reason: "n3: ended by signal 9", "no node leads".
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StrikeOutcome {
+    /// It happened, and was seen to have happened.
+    Installed,
+    /// It certainly did not happen.
+    Skipped,
+    /// It may have happened, or only in part.
+    Indeterminate,
+}

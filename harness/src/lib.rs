@@ -1,0 +1,4 @@
+//! The rooms of the harness; `main.rs` is its door.
+
+pub mod history;
+pub mod scenario;

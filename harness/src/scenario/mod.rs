@@ -1,0 +1,161 @@
+//! Intent: what a scenario says, with every default spelled out, and the plan a seed makes of it.
+//!
+//! In: YAML and a seed. Out: [`Scenario`] and [`Plan`], plain values. Never: a process, a socket, a clock.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A scenario as resolved: nothing is left to a default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    pub name: String,
+    /// The first line of the file: what this scenario claims.
+    pub claim: String,
+    pub cluster: Cluster,
+    /// How long faults and load go on; healing and the last reads come after.
+    pub duration: Duration,
+    pub workload: Workload,
+    pub faults: Vec<FaultRule>,
+    pub expect: Expect,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Nodes are named n1, n2, ...
+    pub nodes: u32,
+    /// The least; each is drawn between this and its double.
+    pub election_timeout: Duration,
+    pub heartbeat: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    pub kind: WorkloadKind,
+    pub clients: u32,
+    pub keys: u32,
+    /// Operations a second, of all clients together. With a closed loop, an upper bound.
+    pub rate: u32,
+    pub pacing: Pacing,
+    pub placement: Placement,
+    /// After this an operation is open for ever, and its process never invokes again.
+    pub timeout: Duration,
+    /// Connections that each client node link has.
+    pub connections: u32,
+    pub mix: Mix,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadKind {
+    Register,
+}
+
+/// When the next operation starts; `loop:` in YAML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pacing {
+    /// At its time, whatever became of those before.
+    Open,
+    /// When the client's last one has ended.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Each operation goes to a node drawn from the seed.
+    Roam,
+    /// To the node last named as leader.
+    Leader,
+    /// Client c asks node c modulo the number of nodes, and no other; `pinned` in YAML.
+    Pinned,
+    /// All clients ask this node (from 1); `n2` in YAML.
+    Node(u32),
+}
+
+/// Shares of the kinds of operation; only their ratio counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mix {
+    pub read: u32,
+    pub write: u32,
+    pub cas: u32,
+}
+
+/// One line under `faults:`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FaultRule {
+    pub schedule: Schedule,
+    pub kind: FaultKind,
+    pub target: Target,
+    /// From doing to undoing: `for:` of a pause, `down:` of a kill or stop; zero for a restart.
+    pub hold: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Schedule {
+    /// Once, this long after the start of the load.
+    At(Duration),
+    /// Again and again, each interval stretched or shrunk by up to `jitter` (0.5 is 50 %) of it.
+    Every { interval: Duration, jitter: f64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// SIGKILL; started again on the same data after `down`.
+    Kill,
+    /// SIGSTOP; SIGCONT after `for`.
+    Pause,
+    /// SIGTERM; started again on the same data as soon as it has ended.
+    Restart,
+    /// SIGTERM; started again on the same data after `down`.
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The node that leads when the fault strikes.
+    Leader,
+    /// One that does not.
+    Follower,
+    /// Any one.
+    Random,
+    /// As many as the rest can do without: (nodes - 1) / 2, drawn.
+    Minority,
+    /// As few as leave no quorum: (nodes + 1) / 2 rounded down, drawn.
+    Majority,
+    All,
+    /// This one (from 1).
+    Node(u32),
+}
+
+/// What must have happened for the verdicts to mean anything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expect {
+    /// Operations that ended `ok`, at least.
+    pub ok_min: u64,
+    /// Terms with a leader, less one, at least.
+    pub leader_changes_min: u64,
+    /// A write succeeds within this after the last heal.
+    pub recovers_within: Duration,
+}
+
+/// What the seed decided: a pure function of (scenario, seed). One line of `plan.jsonl` each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Nanoseconds since the load began.
+    pub at: u64,
+    pub fault: FaultKind,
+    /// As in YAML: `leader`, `n3`.
+    pub target: String,
+    /// Nanoseconds from doing to undoing.
+    pub hold: u64,
+    /// Decides among the nodes that fit the target when the fault strikes.
+    pub draw: u64,
+}

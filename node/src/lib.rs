@@ -1,0 +1,4 @@
+//! The rooms of a mkraft node; `main.rs` is its door.
+
+pub mod raft;
+pub mod storage;

@@ -1,0 +1,196 @@
+//! The words of the core: identities, positions, entries, the messages of figure 2, and what goes in and out.
+//!
+//! In: nothing. Out: plain values. Never: a wire format (`transport` translates) or a file format (`storage`).
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// Identity of a node; written `n1`, `n2`, ...
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+/// A term of office; 0 is before the first election.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Term(pub u64);
+
+/// A position in the log, from 1; 0 is before the first entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Index(pub u64);
+
+impl Term {
+    pub fn next(self) -> Term {
+        Term(self.0 + 1)
+    }
+}
+
+impl Index {
+    pub fn next(self) -> Index {
+        Index(self.0 + 1)
+    }
+
+    /// The index before this one; that of 0 is 0.
+    pub fn prev(self) -> Index {
+        Index(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Debug for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "term {self}")
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{self}")
+    }
+}
+
+/// Where an entry stands: two logs that share a position share all before it (Log Matching, §5.3).
+///
+/// Ordered as §5.4.1 compares logs: by term, then by index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position {
+    pub term: Term,
+    pub index: Index,
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.index, self.term)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryKind {
+    /// A new leader's first entry (§8).
+    Noop,
+    /// For the state machine.
+    Command,
+    /// A configuration; takes effect once appended (§6).
+    Config,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub index: Index,
+    pub term: Term,
+    pub kind: EntryKind,
+    pub payload: Arc<[u8]>,
+}
+
+impl Entry {
+    pub fn position(&self) -> Position {
+        Position { term: self.term, index: self.index }
+    }
+
+    /// Bytes this entry is counted for in windows and batches.
+    pub fn size(&self) -> usize {
+        self.payload.len() + 32
+    }
+}
+
+/// What figure 2 calls persistent state, without the log. `commit` is a lower bound, kept for a quick start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HardState {
+    pub term: Term,
+    pub vote: Option<NodeId>,
+    pub commit: Index,
+}
+
+/// Who counts. `outgoing` is empty outside a joint configuration (§6).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Configuration {
+    pub voters: BTreeSet<NodeId>,
+    pub outgoing: BTreeSet<NodeId>,
+    pub learners: BTreeSet<NodeId>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    pub from: NodeId,
+    pub to: NodeId,
+    /// The sender's term.
+    pub term: Term,
+    pub body: Body,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// `pre`: asks whether an election could be won, and changes nobody's term (thesis §9.6).
+    RequestVote {
+        pre: bool,
+        last: Position,
+    },
+    VoteReply {
+        pre: bool,
+        granted: bool,
+    },
+    /// Without entries, a heartbeat. `round` names the confirmation of leadership it belongs to (thesis §6.4).
+    Append {
+        prev: Position,
+        entries: Vec<Entry>,
+        commit: Index,
+        round: u64,
+    },
+    AppendReply {
+        round: u64,
+        outcome: AppendOutcome,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AppendOutcome {
+    /// The log agrees with the leader's up to here, durably.
+    Matched(Index),
+    /// There is no entry at the `Append`'s `prev`; `hint` is the newest position that could agree.
+    Conflict { prev: Index, hint: Position },
+}
+
+impl Body {
+    /// True for what answers a request; it travels back on the stream on which the request came.
+    pub fn is_reply(&self) -> bool {
+        matches!(self, Body::VoteReply { .. } | Body::AppendReply { .. })
+    }
+}
+
+/// What must be on disk: all of it in one write and one sync, in the order of its fields.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Write {
+    /// Cut the log after this index first.
+    pub truncate_after: Option<Index>,
+    /// Consecutive; the first follows what is left of the log.
+    pub entries: Vec<Entry>,
+    pub hard_state: Option<HardState>,
+}
+
+impl Write {
+    pub fn is_empty(&self) -> bool {
+        self.truncate_after.is_none() && self.entries.is_empty() && self.hard_state.is_none()
+    }
+}

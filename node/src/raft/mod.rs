@@ -1,0 +1,4 @@
+//! The core.
+mod message;
+
+pub use message::*;
