@@ -1,4 +1,6 @@
 //! The rooms of the harness; `main.rs` is its door.
 
+pub mod cluster;
 pub mod history;
 pub mod scenario;
+pub mod system;
