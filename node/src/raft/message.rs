@@ -193,4 +193,18 @@ impl Write {
     pub fn is_empty(&self) -> bool {
         self.truncate_after.is_none() && self.entries.is_empty() && self.hard_state.is_none()
     }
+
+    /// Joins a later write to this one: what it cuts is not written at all.
+    pub fn absorb(&mut self, later: Write) {
+        if let Some(after) = later.truncate_after {
+            let kept = self.entries.partition_point(|entry| entry.index <= after);
+            self.entries.truncate(kept);
+            if self.entries.is_empty() {
+                let earlier = self.truncate_after.unwrap_or(after);
+                self.truncate_after = Some(earlier.min(after));
+            }
+        }
+        self.entries.extend(later.entries);
+        self.hard_state = later.hard_state.or(self.hard_state);
+    }
 }
