@@ -55,8 +55,7 @@ pub enum StorageError {
 impl StorageError {
     /// For `map_err`: the action and the file at hand, around what the system said.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
-        let path = path.to_owned();
-        move |source| StorageError::Io { action, path, source }
+        move |source| StorageError::Io { action, path: path.to_owned(), source }
     }
 
     pub(super) fn corrupt(path: &Path, offset: u64, expected: impl Into<String>) -> StorageError {
