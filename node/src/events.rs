@@ -4,6 +4,7 @@
 //! each given to the kernel before the call returns, so that a kill cannot hide an act. Never: a line held
 //! back in a buffer, and never a line lost in silence: a node that cannot write its evidence ends.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 use mkraft_proto::evidence::{self, Appended, Digest, Event, Line};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::raft::{Entry, EntryKind, HardState, Index, NodeId, Term, Write};
+use crate::machine::Applied;
+use crate::raft::{Configuration, Entry, EntryKind, HardState, Index, NodeId, RoleName, Status, Term, Write};
 use crate::storage::Recovered;
 
 /// Entries in one line, at most: some 40 KB of text.
@@ -119,12 +121,9 @@ pub fn recovery(recovered: &Recovered, version: &str) -> impl Iterator<Item = Ev
     std::iter::once(boot).chain(append_lines(&recovered.entries, true))
 }
 
-/// What one write has made durable, in the order in which it happened. `before` is the hard state before it.
-pub fn durable(write: &Write, before: &HardState) -> impl Iterator<Item = Event> {
-    let cut = write.truncate_after.map(truncate);
-    let new_vote = write.hard_state.filter(|now| (now.term, now.vote) != (before.term, before.vote));
-    let vote = new_vote.and_then(|now| Some(self::vote(now.term, now.vote?)));
-    cut.into_iter().chain(append(&write.entries)).chain(vote)
+/// What one write has made durable of the log, in the order in which it happened.
+pub fn durable(write: &Write) -> impl Iterator<Item = Event> {
+    write.truncate_after.map(truncate).into_iter().chain(append(&write.entries))
 }
 
 /// Of consecutive entries.
@@ -138,6 +137,44 @@ pub fn truncate(after: Index) -> Event {
 
 pub fn vote(term: Term, candidate: NodeId) -> Event {
     Event::Vote { term: term.0, candidate: candidate.to_string() }
+}
+
+pub fn role(status: &Status) -> Event {
+    let role = match status.role {
+        RoleName::Follower => evidence::Role::Follower,
+        RoleName::PreCandidate => evidence::Role::PreCandidate,
+        RoleName::Candidate => evidence::Role::Candidate,
+        RoleName::Leader => evidence::Role::Leader,
+        RoleName::Learner => evidence::Role::Learner,
+    };
+    let leader = status.leader.map(|leader| leader.to_string());
+    Event::Role { term: status.term.0, role, leader }
+}
+
+pub fn commit(status: &Status) -> Event {
+    Event::Commit { index: status.commit.0, term: status.term.0 }
+}
+
+/// `index` is that of the entry that holds it; 0 for the one a node was started with.
+pub fn config(index: Index, configuration: &Configuration) -> Event {
+    let names = |ids: &BTreeSet<NodeId>| ids.iter().map(NodeId::to_string).collect();
+    Event::Config {
+        index: index.0,
+        voters: names(&configuration.voters),
+        outgoing: names(&configuration.outgoing),
+        learners: names(&configuration.learners),
+    }
+}
+
+/// Of consecutive entries, with what each did.
+pub fn apply(entries: &[(Entry, Applied)]) -> impl Iterator<Item = Event> {
+    entries.chunks(ENTRIES_PER_LINE_MAX).map(|chunk| {
+        let applied = |(entry, applied): &(Entry, Applied)| {
+            let Applied { session, sequence, outcome, .. } = *applied;
+            evidence::Applied(entry.term.0, digest(entry), session, sequence, outcome)
+        };
+        Event::Apply { first: chunk[0].0.index.0, entries: chunk.iter().map(applied).collect() }
+    })
 }
 
 /// The digest by which all evidence names an entry's contents.
@@ -257,29 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_told_as_a_cut_then_entries_then_a_vote_that_is_new() {
-        let state = |term, vote, commit| HardState { term: Term(term), vote, commit: Index(commit) };
-        let n3 = Some(NodeId(3));
-        let cut = Write { truncate_after: Some(Index(6)), entries: vec![entry(7)], hard_state: None };
-        let told = |write: &Write, before| durable(write, &before).collect::<Vec<_>>();
+    fn a_write_is_told_as_a_cut_then_entries() {
+        let write = Write { truncate_after: Some(Index(6)), entries: vec![entry(7)], hard_state: None };
         let append_7 = Event::Append {
             first: 7,
             entries: vec![Appended(3, evidence::EntryKind::Command, digest(&entry(7)))],
             recovered: false,
         };
-        assert_eq!(told(&cut, state(3, None, 0)), [truncate(Index(6)), append_7]);
-
-        let cases = [
-            (state(3, None, 0), state(3, n3, 0), true),
-            (state(3, n3, 0), state(4, n3, 0), true),
-            (state(3, n3, 0), state(3, n3, 9), false),
-            (state(3, n3, 0), state(4, None, 0), false),
-        ];
-        for (before, now, new) in cases {
-            let write = Write { hard_state: Some(now), ..Write::default() };
-            let expected = if new { vec![vote(now.term, NodeId(3))] } else { vec![] };
-            assert_eq!(told(&write, before), expected, "{before:?} to {now:?}");
-        }
+        assert_eq!(durable(&write).collect::<Vec<_>>(), [truncate(Index(6)), append_7]);
+        let vote_only = Write { hard_state: Some(HardState::default()), ..Write::default() };
+        assert_eq!(durable(&vote_only).count(), 0);
     }
 
     #[test]

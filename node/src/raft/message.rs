@@ -172,6 +172,16 @@ pub enum AppendOutcome {
     Conflict { prev: Index, hint: Position },
 }
 
+impl Message {
+    /// Bytes this message is counted for in batches.
+    pub fn size(&self) -> usize {
+        match &self.body {
+            Body::Append { entries, .. } => entries.iter().map(Entry::size).sum(),
+            _ => 0,
+        }
+    }
+}
+
 impl Body {
     /// True for what answers a request; it travels back on the stream on which the request came.
     pub fn is_reply(&self) -> bool {
