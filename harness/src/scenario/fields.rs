@@ -6,7 +6,7 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use super::problem::{Problem, did_you_mean, nearest, one_of};
+use super::problem::{Problem, did_you_mean, nearest, one_of, quoted};
 use super::tree::{Node, Value};
 use super::words::{Words, node_number};
 
@@ -234,7 +234,7 @@ impl<'a> Leaf<'a> {
                 .wrong(format!("`{}: {word}` is out of range", self.key))
                 .label(format!("expected {expected}"))),
             _ => Err(self
-                .wrong(format!("`{word}` is not a whole number"))
+                .wrong(format!("`{}: {word}` is not a whole number", self.key))
                 .label(format!("expected {expected}"))),
         }
     }
@@ -260,7 +260,7 @@ impl<'a> Leaf<'a> {
             nodes.map_or("a node such as `n1`".into(), |nodes| format!("a node, `n1` to `n{}`", nodes.value));
         let expected = match T::numbered(1) {
             None => one_of(listed()),
-            Some(_) => format!("{}, or {node}", one_of(listed()).replace(" or ", ", ")),
+            Some(_) => format!("{}, or {node}", quoted(listed()).join(", ")),
         };
         let word = self.word(&expected)?;
         if let Some(number) = node_number(word)
@@ -293,7 +293,7 @@ impl<'a> Leaf<'a> {
         }
         let Ok(duration) = humantime::parse_duration(word) else {
             return Err(self
-                .wrong(format!("`{word}` is not a duration"))
+                .wrong(format!("`{}: {word}` is not a duration", self.key))
                 .label(format!("expected {EXPECTED}")));
         };
         let (title, expected) = if !duration.subsec_nanos().is_multiple_of(1_000_000) {
