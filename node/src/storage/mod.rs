@@ -71,7 +71,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: 64 << 20 }
+        // A boot reads the newest segment to its end, and a copy of the folder holds all of it.
+        Options { segment_bytes: 8 << 20 }
     }
 }
 
