@@ -6,7 +6,7 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use super::problem::{Problem, did_you_mean, nearest, one_of};
+use super::problem::{Problem, did_you_mean, nearest, one_of, quoted};
 use super::tree::{Node, Value};
 use super::words::{Words, node_number};
 
@@ -234,7 +234,7 @@ impl<'a> Leaf<'a> {
                 .wrong(format!("`{}: {word}` is out of range", self.key))
                 .label(format!("expected {expected}"))),
             _ => Err(self
-                .wrong(format!("`{word}` is not a whole number"))
+                .wrong(format!("`{}: {word}` is not a whole number", self.key))
                 .label(format!("expected {expected}"))),
         }
     }
@@ -260,7 +260,7 @@ impl<'a> Leaf<'a> {
             nodes.map_or("a node such as `n1`".into(), |nodes| format!("a node, `n1` to `n{}`", nodes.value));
         let expected = match T::numbered(1) {
             None => one_of(listed()),
-            Some(_) => format!("{}, or {node}", one_of(listed()).replace(" or ", ", ")),
+            Some(_) => format!("{}, or {node}", quoted(listed()).join(", ")),
         };
         let word = self.word(&expected)?;
         if let Some(number) = node_number(word)
@@ -293,7 +293,7 @@ impl<'a> Leaf<'a> {
         }
         let Ok(duration) = humantime::parse_duration(word) else {
             return Err(self
-                .wrong(format!("`{word}` is not a duration"))
+                .wrong(format!("`{}: {word}` is not a duration", self.key))
                 .label(format!("expected {EXPECTED}")));
         };
         let (title, expected) = if !duration.subsec_nanos().is_multiple_of(1_000_000) {
@@ -306,5 +306,72 @@ impl<'a> Leaf<'a> {
             return Ok(duration);
         };
         Err(self.wrong(format!("`{}: {word}` {title}", self.key)).label(format!("expected {expected}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::line_keys;
+    use super::super::words::{FAULT_FORMS, Words};
+    use super::super::{Scenario, Target};
+    use super::*;
+
+    const DOCUMENTATION: &str = include_str!("../../../docs/scenarios.md");
+
+    /// The rows of the documentation's tables under one heading: key and default.
+    fn rows(heading: &str) -> Vec<(&'static str, &'static str)> {
+        let (_, section) = DOCUMENTATION.split_once(&format!("# {heading}\n")).unwrap();
+        let section = section.split("\n#").next().unwrap();
+        let cells = |line: &'static str| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            Some((cells.next()?.strip_prefix('`')?.strip_suffix('`')?, cells.next()?))
+        };
+        section.lines().filter_map(cells).collect()
+    }
+
+    #[test]
+    fn every_key_is_documented_and_no_other() {
+        let sections = SECTIONS.iter().map(|section| {
+            let heading = if section.name == "a scenario" { "Keys" } else { section.name };
+            (heading, section.keys.to_vec())
+        });
+        let mut line = line_keys();
+        line.extend(Target::WORDS.iter().map(|(word, _)| *word).chain(["n2"]));
+        for (heading, mut expected) in sections.chain([("`faults`", line)]) {
+            let mut documented: Vec<&str> = rows(heading).iter().map(|(key, _)| *key).collect();
+            documented.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(documented, expected, "under {heading}");
+        }
+    }
+
+    #[test]
+    fn every_default_is_documented_as_it_is() {
+        let least = "# A claim.\nname: least\nduration: 9s\nworkload: { kind: register }";
+        let yaml = Scenario::parse("least.yaml", least).unwrap().to_yaml();
+        let spelled_out: Vec<(&str, &str)> =
+            yaml.lines().filter_map(|line| line.trim().split_once(": ")).collect();
+        for section in ["`cluster`", "`workload`", "`expect`"] {
+            for (key, default) in rows(section) {
+                if default != "required" {
+                    let default = default.trim_matches('`');
+                    assert!(spelled_out.contains(&(key, default)), "{key}: {default} is not in\n{yaml}");
+                }
+            }
+        }
+        for hold in FAULT_FORMS.iter().filter_map(|form| form.hold.as_ref()) {
+            let default = format!("`{}`", humantime::format_duration(hold.default));
+            assert!(rows("`faults`").contains(&(hold.key, default.as_str())), "{}: {default}", hold.key);
+        }
+    }
+
+    #[test]
+    fn every_example_of_the_documentation_is_a_scenario() {
+        let examples: Vec<&str> =
+            DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            Scenario::parse("docs/scenarios.md", example).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 }

@@ -22,25 +22,6 @@ pub use problem::{Problem, ScenarioError};
 pub use seed::stream;
 pub use words::{FAULT_FORMS, FaultForm, HoldForm, UnknownTarget};
 
-impl Scenario {
-    pub fn load(path: impl AsRef<Path>) -> Result<Scenario, ScenarioError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
-        Scenario::parse(&path.display().to_string(), &text)
-    }
-
-    /// `file` is what messages call the text.
-    pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        read::scenario(text).map_err(|problems| ScenarioError::Invalid {
-            file: file.to_owned(),
-            text: text.to_owned(),
-            problems,
-        })
-    }
-}
-
 /// A scenario as resolved: nothing is left to a default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -174,4 +155,23 @@ pub struct Expect {
     pub leader_changes_min: u64,
     /// A write succeeds within this after the last heal.
     pub recovers_within: Duration,
+}
+
+impl Scenario {
+    pub fn load(path: impl AsRef<Path>) -> Result<Scenario, ScenarioError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        Scenario::parse(&path.display().to_string(), &text)
+    }
+
+    /// `file` is what messages call the text.
+    pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        read::scenario(text).map_err(|problems| ScenarioError::Invalid {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            problems,
+        })
+    }
 }

@@ -120,9 +120,13 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     nearest(word, known).map(|nearest| format!("did you mean `{nearest}`?"))
 }
 
+pub(super) fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    words.into_iter().map(|word| format!("`{word}`")).collect()
+}
+
 /// "`a`, `b` or `c`"
 pub(super) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let mut words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    let mut words = quoted(words);
     match words.pop() {
         None => "nothing".into(),
         Some(last) if words.is_empty() => last,

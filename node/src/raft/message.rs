@@ -172,6 +172,16 @@ pub enum AppendOutcome {
     Conflict { prev: Index, hint: Position },
 }
 
+impl Message {
+    /// Bytes this message is counted for in batches.
+    pub fn size(&self) -> usize {
+        match &self.body {
+            Body::Append { entries, .. } => entries.iter().map(Entry::size).sum(),
+            _ => 0,
+        }
+    }
+}
+
 impl Body {
     /// True for what answers a request; it travels back on the stream on which the request came.
     pub fn is_reply(&self) -> bool {
@@ -192,5 +202,19 @@ pub struct Write {
 impl Write {
     pub fn is_empty(&self) -> bool {
         self.truncate_after.is_none() && self.entries.is_empty() && self.hard_state.is_none()
+    }
+
+    /// Joins a later write to this one: what it cuts is not written at all.
+    pub fn absorb(&mut self, later: Write) {
+        if let Some(after) = later.truncate_after {
+            let kept = self.entries.partition_point(|entry| entry.index <= after);
+            self.entries.truncate(kept);
+            if self.entries.is_empty() {
+                let earlier = self.truncate_after.unwrap_or(after);
+                self.truncate_after = Some(earlier.min(after));
+            }
+        }
+        self.entries.extend(later.entries);
+        self.hard_state = later.hard_state.or(self.hard_state);
     }
 }
