@@ -1,4 +1,5 @@
 //! The guard alone: what it spawns, what it signals, and that nothing is left when its harness is killed.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Nodes under hands and malice: every act proven, every end noticed. A script stands in for the node.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;
