@@ -1,10 +1,13 @@
+//! The door of the harness: everything behind it is in the library.
+
 use std::process::ExitCode;
 
 use mkraft_harness::cluster::guard;
 
 fn main() -> ExitCode {
+    // The harness starts itself a second time as the guard of its children.
     match std::env::args().nth(1).as_deref() {
         Some("guard") => guard::main(),
-        _ => ExitCode::from(64),
+        _ => mkraft_harness::cli::main(std::env::args_os()).into(),
     }
 }

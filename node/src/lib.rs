@@ -1,4 +1,12 @@
 //! The rooms of a mkraft node; `main.rs` is its door.
 
+pub mod acts;
+pub mod client;
+pub mod config;
+pub mod driver;
+pub mod dump;
+pub mod events;
+pub mod machine;
 pub mod raft;
 pub mod storage;
+pub mod transport;

@@ -1,1 +1,171 @@
-fn main() {}
+//! The door: flags in, exit codes out.
+
+use std::hash::{BuildHasher, RandomState};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use mkraft_node::client::{self, KvArgs, Nodes, Outcome};
+use mkraft_node::config::{Config, Flags};
+use mkraft_node::driver::{Driver, Inbox, Parts};
+use mkraft_node::events::{self, EventLog};
+use mkraft_node::raft::Initial;
+use mkraft_node::storage::{self, Storage};
+use mkraft_node::transport::{Outbox, Transport};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Replies that are on their way when a node stops have this long to leave.
+const DRAIN: Duration = Duration::from_millis(50);
+
+#[derive(Parser)]
+#[command(name = "mkraft-node", version, about = "A Raft key-value node", propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM
+    Run(Box<Flags>),
+    /// Print what a stopped node's disk holds, in the words of its evidence
+    Dump {
+        #[arg(long, value_name = "DIR")]
+        data_dir: std::path::PathBuf,
+    },
+    /// Read and write keys
+    Kv(KvArgs),
+    /// Ask each node what it knows
+    Status(Nodes),
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let log = tracing_subscriber::EnvFilter::try_from_env("MKRAFT_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).with_ansi(false).init();
+    let result = match Cli::parse().command {
+        Command::Run(flags) => run(*flags).map(|()| ExitCode::SUCCESS),
+        Command::Dump { data_dir } => dump(&data_dir).map(|()| ExitCode::SUCCESS),
+        Command::Kv(args) => block_on(client::kv(args)).and_then(|outcome| show(outcome?)),
+        Command::Status(nodes) => block_on(client::status(&nodes)).and_then(|outcome| show(outcome?)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("mkraft-node: {}", chain(&*error));
+        ExitCode::from(2)
+    })
+}
+
+fn run(flags: Flags) -> Result<(), Failure> {
+    let config = Config::resolve(flags)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Bound first: a second node on the same address must not touch the disk.
+    let listener = runtime.block_on(Transport::bind(config.listen))?;
+    let (storage, recovered) = Storage::open(&config.data_dir, config.id, storage::Options::default())?;
+    if let Some(torn) = &recovered.torn {
+        tracing::warn!(path = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "cut a torn tail");
+    }
+    let events = match &config.events {
+        Some(folder) => {
+            let mut events = EventLog::create(folder, config.id)?;
+            events.write_all(events::recovery(&recovered, env!("CARGO_PKG_VERSION")))?;
+            Some(events)
+        }
+        None => None,
+    };
+    let initial = Initial {
+        hard_state: recovered.hard_state,
+        snapshot: recovered.snapshot,
+        entries: recovered.entries,
+        configuration: config.configuration(),
+    };
+    let (inbox, receiver) = Inbox::new();
+    let outbox = Outbox::default();
+    // A process's hasher keys are drawn from the system's randomness.
+    let options = config.options(RandomState::new().hash_one(config.id));
+    let parts = Parts {
+        options,
+        initial,
+        tick: config.tick(),
+        storage,
+        events,
+        inbox: receiver,
+        outbox: outbox.clone(),
+    };
+    let (driver, status) = Driver::new(parts)?;
+    tracing::info!(id = %config.id, listen = %config.listen, "up");
+
+    let transport =
+        Transport { id: config.id, peers: config.peers.clone(), inbox: inbox.clone(), outbox, status };
+    let driver = std::thread::Builder::new().name("driver".into()).spawn(move || {
+        let _ends_node = EndsNode;
+        driver.run().unwrap_or_else(|error| {
+            // Nothing may be answered after a failed write: not even an error.
+            eprintln!("mkraft-node: {}", chain(&error));
+            std::process::exit(1);
+        });
+    })?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            let reason = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            let ended = tokio::task::spawn_blocking(move || {
+                inbox.stop(reason.into());
+                driver.join()
+            });
+            if !matches!(ended.await, Ok(Ok(()))) {
+                std::process::exit(101);
+            }
+            tokio::time::sleep(DRAIN).await;
+        };
+        transport.serve(listener, stop).await.map_err(Failure::from)
+    })?;
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// A node without its driver would look alive: a panic there ends the process.
+struct EndsNode;
+
+impl Drop for EndsNode {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::exit(101);
+        }
+    }
+}
+
+fn dump(data_dir: &std::path::Path) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    if let Some(torn) = mkraft_node::dump::dump(data_dir, &mut out)? {
+        let path = torn.path.display();
+        eprintln!(
+            "mkraft-node: {path}: {} bytes after byte {} are a torn tail, left out",
+            torn.bytes, torn.offset
+        );
+    }
+    Ok(())
+}
+
+fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+}
+
+fn show(outcome: Outcome) -> Result<ExitCode, Failure> {
+    println!("{}", outcome.text);
+    Ok(if outcome.success { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}

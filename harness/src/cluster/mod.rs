@@ -304,7 +304,8 @@ async fn open_links(ground: Ground, nodes: u32) -> Result<Vec<Link>, ClusterErro
     Ok(links)
 }
 
-fn leader_of(status: &BTreeMap<String, Result<NodeStatus, String>>) -> Option<Leader> {
+/// Of those that say they lead, the one in the highest term.
+pub fn leader_of(status: &BTreeMap<String, Result<NodeStatus, String>>) -> Option<Leader> {
     let known = status.iter().filter_map(|(node, status)| Some((node, status.as_ref().ok()?)));
     let leaders = known.filter(|(_, status)| status.role == Role::Leader);
     let (node, status) = leaders.max_by_key(|(_, status)| status.term)?;

@@ -35,13 +35,12 @@ pub const LEADER_LIMIT: Duration = Duration::from_secs(2);
 const LEADER_FRESH: Duration = Duration::from_millis(20);
 
 /// Writes one line of the nemesis: its type, its `f` and its value.
-pub type Book = Arc<dyn Fn(OpType, &str, Strike) -> Result<(), BookError> + Send + Sync>;
-pub type BookError = Box<dyn std::error::Error + Send + Sync>;
+pub type Book = Arc<dyn Fn(OpType, &str, Strike) -> Result<(), NemesisError> + Send + Sync>;
+/// The book failed, or the plan is none.
+pub type NemesisError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One kind of fault, to be done and to be undone.
 struct Fault {
-    /// `f` of its lines.
-    name: &'static str,
     /// States of a node that it can be done to.
     fits: fn(NodeState) -> bool,
     strike: for<'a> fn(&'a Cluster, &'a str) -> Doing<'a>,
@@ -67,14 +66,15 @@ impl Fault {
 
 /// Carries out `plan`, whose times count from `began`, until its end or until `stop` turns true.
 ///
-/// Returns when no act is under way. What still holds then is left for [`heal_all`]. Fails when the book does.
+/// Returns when no act is under way. What still holds then is left for [`heal_all`]. Fails when the book does, or
+/// when the plan has a target that is none.
 pub async fn run(
     plan: &Plan,
     began: Instant,
     cluster: Arc<Cluster>,
     book: Book,
     stop: watch::Receiver<bool>,
-) -> Result<(), BookError> {
+) -> Result<(), NemesisError> {
     let nemesis = Arc::new(Nemesis { cluster, book, turn: Mutex::new(()), stop });
     let mut strikes = JoinSet::new();
     for (number, step) in plan.steps.iter().enumerate() {
@@ -94,7 +94,7 @@ pub async fn run(
 /// Resumes every node that is paused and starts every one that is down; recorded as a `heal` of no step.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned.
-pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<(), BookError> {
+pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<(), NemesisError> {
     let line =
         |nodes, outcome, detail| Strike { step: None, target: "all".to_string(), nodes, outcome, detail };
     let begun = book(OpType::Invoke, "heal", line(Vec::new(), None, String::new()));
@@ -127,7 +127,7 @@ struct Nemesis {
 
 impl Nemesis {
     /// One step, from before its time to after its undoing.
-    async fn carry_out(self: Arc<Self>, number: u64, step: Step, at: Instant) -> Result<(), BookError> {
+    async fn carry_out(self: Arc<Self>, number: u64, step: Step, at: Instant) -> Result<(), NemesisError> {
         if !self.waited_until(at).await {
             return Ok(());
         }
@@ -139,12 +139,12 @@ impl Nemesis {
     }
 
     /// Returns the nodes it may have struck, each with the start that was meant; None when it struck none.
-    async fn strike(&self, number: u64, step: &Step) -> Result<Option<Vec<Struck>>, BookError> {
-        let fault = Fault::of(step.fault);
-        let target = target::parse(&step.target);
-        let mut leader = match target {
-            Some(target) if needs_leader(target) => self.cluster.leader_within(LEADER_LIMIT).await,
-            _ => None,
+    async fn strike(&self, number: u64, step: &Step) -> Result<Option<Vec<Struck>>, NemesisError> {
+        let (fault, f) = (Fault::of(step.fault), step.fault.to_string());
+        let target: Target = step.target.parse()?;
+        let mut leader = match needs_leader(target) {
+            true => self.cluster.leader_within(LEADER_LIMIT).await,
+            false => None,
         };
         let known = Instant::now();
         let _turn = self.turn.lock().await;
@@ -154,12 +154,12 @@ impl Nemesis {
         if leader.is_some() && known.elapsed() > LEADER_FRESH {
             leader = self.cluster.leader().await;
         }
-        self.write(OpType::Invoke, fault.name, number, step, Vec::new(), None)?;
+        self.write(OpType::Invoke, &f, number, step, Vec::new(), None)?;
         let nodes = match self.meant(target, step, leader, fault) {
             Ok(nodes) => nodes,
             Err(reason) => {
                 let skipped = Some((StrikeOutcome::Skipped, reason));
-                self.write(OpType::Info, fault.name, number, step, Vec::new(), skipped)?;
+                self.write(OpType::Info, &f, number, step, Vec::new(), skipped)?;
                 return Ok(None);
             }
         };
@@ -170,11 +170,11 @@ impl Nemesis {
             async move { (fault.strike)(&cluster, &node).await }
         });
         let (outcome, detail) = sum_up(&at_once(strikes).await);
-        self.write(OpType::Info, fault.name, number, step, nodes, Some((outcome, detail)))?;
+        self.write(OpType::Info, &f, number, step, nodes, Some((outcome, detail)))?;
         Ok((outcome != StrikeOutcome::Skipped).then_some(struck))
     }
 
-    async fn undo(&self, number: u64, step: &Step, struck: Vec<Struck>) -> Result<(), BookError> {
+    async fn undo(&self, number: u64, step: &Step, struck: Vec<Struck>) -> Result<(), NemesisError> {
         let fault = Fault::of(step.fault);
         let _turn = self.turn.lock().await;
         if *self.stop.borrow() {
@@ -192,12 +192,11 @@ impl Nemesis {
 
     fn meant(
         &self,
-        target: Option<Target>,
+        target: Target,
         step: &Step,
         leader: Option<Leader>,
         fault: &Fault,
     ) -> Result<Vec<String>, String> {
-        let target = target.ok_or_else(|| format!("{} is no target", step.target))?;
         let leader = leader.as_ref().map(|leader| leader.node.as_str());
         resolve(target, &candidates(&self.cluster), leader, fault.fits, step.draw)
     }
@@ -210,7 +209,7 @@ impl Nemesis {
         step: &Step,
         nodes: Vec<String>,
         outcome: Option<(StrikeOutcome, String)>,
-    ) -> Result<(), BookError> {
+    ) -> Result<(), NemesisError> {
         let (outcome, detail) = match outcome {
             Some((outcome, detail)) => (Some(outcome), detail),
             None => (None, String::new()),

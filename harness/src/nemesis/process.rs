@@ -6,16 +6,16 @@ use super::{Doing, Fault};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState};
 
 /// SIGKILL; started again on the same data.
-pub(super) static KILL: Fault = Fault { name: "kill", fits: alive, strike: kill, undo: start };
+pub(super) static KILL: Fault = Fault { fits: alive, strike: kill, undo: start };
 
 /// SIGSTOP; SIGCONT.
-pub(super) static PAUSE: Fault = Fault { name: "pause", fits: running, strike: pause, undo: resume };
+pub(super) static PAUSE: Fault = Fault { fits: running, strike: pause, undo: resume };
 
 /// SIGTERM; started again as soon as it has ended.
-pub(super) static RESTART: Fault = Fault { name: "restart", fits: alive, strike: terminate, undo: start };
+pub(super) static RESTART: Fault = Fault { fits: alive, strike: terminate, undo: start };
 
 /// SIGTERM; started again on the same data.
-pub(super) static STOP: Fault = Fault { name: "stop", fits: alive, strike: terminate, undo: start };
+pub(super) static STOP: Fault = Fault { fits: alive, strike: terminate, undo: start };
 
 fn alive(state: NodeState) -> bool {
     state != NodeState::Down

@@ -2,9 +2,25 @@
 //!
 //! In: YAML and a seed. Out: [`Scenario`] and [`Plan`], plain values. Never: a process, a socket, a clock.
 
+mod fields;
+mod plan;
+mod problem;
+mod read;
+mod rules;
+mod seed;
+mod tree;
+mod words;
+mod write;
+
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use plan::{Plan, PlanError, Step};
+pub use problem::{Problem, ScenarioError};
+pub use seed::stream;
+pub use words::{FAULT_FORMS, FaultForm, HoldForm, UnknownTarget};
 
 /// A scenario as resolved: nothing is left to a default.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,12 +108,12 @@ pub struct FaultRule {
     pub hold: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
     /// Once, this long after the start of the load.
     At(Duration),
-    /// Again and again, each interval stretched or shrunk by up to `jitter` (0.5 is 50 %) of it.
-    Every { interval: Duration, jitter: f64 },
+    /// Again and again, first after one interval, each stretched or shrunk by up to `jitter_percent` of it.
+    Every { interval: Duration, jitter_percent: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,21 +157,21 @@ pub struct Expect {
     pub recovers_within: Duration,
 }
 
-/// What the seed decided: a pure function of (scenario, seed). One line of `plan.jsonl` each.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    pub steps: Vec<Step>,
-}
+impl Scenario {
+    pub fn load(path: impl AsRef<Path>) -> Result<Scenario, ScenarioError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        Scenario::parse(&path.display().to_string(), &text)
+    }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Nanoseconds since the load began.
-    pub at: u64,
-    pub fault: FaultKind,
-    /// As in YAML: `leader`, `n3`.
-    pub target: String,
-    /// Nanoseconds from doing to undoing.
-    pub hold: u64,
-    /// Decides among the nodes that fit the target when the fault strikes.
-    pub draw: u64,
+    /// `file` is what messages call the text.
+    pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        read::scenario(text).map_err(|problems| ScenarioError::Invalid {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            problems,
+        })
+    }
 }

@@ -1,4 +1,447 @@
-//! The core.
+//! Raft as a pure state machine: leader election, log replication, linearizable reads.
+//!
+//! In: one [`Input`] at a time. Out: [`Effects`], carried out in field order by `driver`, its only caller.
+//! Never: a clock, a disk, a socket, a thread, an `async`, a `Result`, unseeded randomness.
+//!
+//! Follows the extended Raft paper, §5 to §8, and Ongaro's thesis for pre-vote (§9.6), check-quorum (§6.2),
+//! ReadIndex (§6.4) and the leader's writing in parallel with its followers (§10.2.1). Deviations:
+//!
+//! - A rejected append comes back with the newest position that could agree, not with one index less (§5.3
+//!   allows it; `replication` has the argument).
+//! - A voter that hears from a leader ignores candidates, whatever their term (thesis §4.2.3).
+//! - Vote requests leave only once the candidate's own vote is durable, and it counts that vote only then.
+//!
+//! A bug panics with the facts. What a peer sent is the world: it is refused and counted, never trusted.
+
+mod election;
+mod log;
 mod message;
+mod progress;
+mod quorum;
+mod reads;
+mod replication;
+
+use std::collections::BTreeMap;
 
 pub use message::*;
+
+use log::Log;
+use progress::Progress;
+use quorum::Votes;
+use reads::Reads;
+
+/// What a core is told once, when it is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub id: NodeId,
+    /// The least number of ticks without a leader before a campaign; each is drawn between this and its double.
+    pub election_ticks: u32,
+    pub heartbeat_ticks: u32,
+    /// An append carries entries until they exceed this, and at least one.
+    pub append_bytes_max: usize,
+    /// Bytes sent to a follower and not yet acknowledged.
+    pub inflight_bytes_max: usize,
+    /// Entries a leader holds that are not committed; beyond it, proposals are refused as busy.
+    pub uncommitted_entries_max: u64,
+    /// Of the election timeouts.
+    pub seed: u64,
+}
+
+/// What the disk gave back.
+#[derive(Clone, Debug, Default)]
+pub struct Initial {
+    pub hard_state: HardState,
+    /// The log begins after this.
+    pub snapshot: Position,
+    pub entries: Vec<Entry>,
+    pub configuration: Configuration,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A constant span of time has passed.
+    Tick,
+    Message(Message),
+    /// Commands for the state machine, in this order.
+    Propose(Vec<Proposal>),
+    /// Linearizable reads.
+    Read(Vec<RequestId>),
+    /// A write of an earlier [`Effects::persist`] is durable, and so are all before it.
+    Persisted(WriteId),
+}
+
+/// The caller's name for a request, given back in its [`Reply`].
+pub type RequestId = u64;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposal {
+    pub id: RequestId,
+    pub payload: std::sync::Arc<[u8]>,
+}
+
+/// Names a write; `term` lets a completion that comes after a change of term count for nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriteId {
+    pub term: Term,
+    /// Counts this boot's writes.
+    pub sequence: u64,
+    /// The last index of the log as this write leaves it.
+    pub last: Index,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Persist {
+    pub id: WriteId,
+    pub write: Write,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The proposal stands here; it is decided when an entry is applied at this index.
+    Proposed { id: RequestId, position: Position },
+    /// The state machine, as applied so far, may answer this read.
+    Readable { id: RequestId },
+    /// This node does not lead, and nothing was proposed.
+    NotLeader { id: RequestId, leader: Option<NodeId> },
+    /// Too much is uncommitted, and nothing was proposed.
+    Busy { id: RequestId },
+}
+
+/// What a step asks for, to be carried out in the order of the fields.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Effects {
+    /// At once: a leader's appends, whose term was durable before it led (thesis §10.2.1).
+    pub send: Vec<Message>,
+    pub persist: Option<Persist>,
+    /// Only when all persisted so far is durable: votes, acknowledgements and requests for votes.
+    pub send_durable: Vec<Message>,
+    /// Committed entries, in order and without gaps.
+    pub apply: Vec<Entry>,
+    pub reply: Vec<Reply>,
+}
+
+impl Effects {
+    /// Adds what a later step asks for, so that one write and one sync serve both.
+    pub fn absorb(&mut self, later: Effects) {
+        self.send.extend(later.send);
+        self.persist = match (self.persist.take(), later.persist) {
+            (Some(mut first), Some(second)) => {
+                first.write.absorb(second.write);
+                Some(Persist { id: second.id, write: first.write })
+            }
+            (first, second) => first.or(second),
+        };
+        self.send_durable.extend(later.send_durable);
+        self.apply.extend(later.apply);
+        self.reply.extend(later.reply);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        *self == Effects::default()
+    }
+}
+
+enum Role {
+    Follower,
+    PreCandidate(Votes),
+    /// `vote_sequence` is the write that makes its own vote durable.
+    Candidate {
+        votes: Votes,
+        vote_sequence: u64,
+    },
+    Leader(Box<Leader>),
+}
+
+struct Leader {
+    /// Of every other member.
+    progress: BTreeMap<NodeId, Progress>,
+    /// The last of its own entries that its own disk holds.
+    durable: Index,
+    /// Its no-op: once this is committed, so is all that could have been committed before (§8).
+    first: Index,
+    reads: Reads,
+    heartbeat_elapsed: u32,
+}
+
+/// What a role is called outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RoleName {
+    Follower,
+    PreCandidate,
+    Candidate,
+    Leader,
+    Learner,
+}
+
+/// One node's view of its cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    pub term: Term,
+    pub role: RoleName,
+    pub leader: Option<NodeId>,
+    pub last: Index,
+    pub commit: Index,
+}
+
+pub struct Raft {
+    options: Options,
+    term: Term,
+    vote: Option<NodeId>,
+    log: Log,
+    commit: Index,
+    configuration: Configuration,
+    role: Role,
+    leader: Option<NodeId>,
+    /// Ticks since a leader was heard, a vote was given or a campaign begun; for a leader, since it last
+    /// counted its followers.
+    election_elapsed: u32,
+    /// Drawn anew at each campaign and change of term.
+    election_timeout: u32,
+    random: SplitMix64,
+    writes: u64,
+    refused: u64,
+    /// What the running step wants written.
+    pending: Write,
+    effects: Effects,
+}
+
+impl Raft {
+    /// A follower. Its first [`Effects`] hold the entries known to be committed.
+    pub fn new(options: Options, initial: Initial) -> (Raft, Effects) {
+        let HardState { term, vote, commit } = initial.hard_state;
+        let log = Log::new(initial.snapshot, initial.entries);
+        assert!(options.election_ticks > options.heartbeat_ticks, "a leader must be heard before a campaign");
+        assert!(
+            commit <= log.last().index,
+            "the disk holds commit {commit}, but the log ends at {:?}",
+            log.last()
+        );
+        assert!(log.last().term <= term, "the log ends at {:?}, in a term after {term:?}", log.last());
+        let mut raft = Raft {
+            random: SplitMix64(options.seed),
+            options,
+            term,
+            vote,
+            commit: log.snapshot().index,
+            log,
+            configuration: initial.configuration,
+            role: Role::Follower,
+            leader: None,
+            election_elapsed: 0,
+            election_timeout: 0,
+            writes: 0,
+            refused: 0,
+            pending: Write::default(),
+            effects: Effects::default(),
+        };
+        raft.restart_election_timer();
+        raft.commit_to(commit.max(raft.commit));
+        let effects = raft.take_effects();
+        (raft, effects)
+    }
+
+    pub fn step(&mut self, input: Input) -> Effects {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Message(message) => self.receive(message),
+            Input::Propose(proposals) => self.propose(proposals),
+            Input::Read(ids) => self.read(ids),
+            Input::Persisted(write) => self.persisted(write),
+        }
+        self.take_effects()
+    }
+
+    pub fn status(&self) -> Status {
+        Status {
+            term: self.term,
+            role: self.role_name(),
+            leader: self.leader,
+            last: self.log.last().index,
+            commit: self.commit,
+        }
+    }
+
+    pub fn vote(&self) -> Option<NodeId> {
+        self.vote
+    }
+
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The log after its snapshot.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.log.entries()
+    }
+
+    /// Messages refused because no correct peer could have sent them.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn role_name(&self) -> RoleName {
+        match self.role {
+            Role::Follower if !self.is_voter() => RoleName::Learner,
+            Role::Follower => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate { .. } => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    fn is_voter(&self) -> bool {
+        let id = &self.options.id;
+        self.configuration.voters.contains(id) || self.configuration.outgoing.contains(id)
+    }
+
+    fn tick(&mut self) {
+        self.election_elapsed += 1;
+        if let Role::Leader(leader) = &mut self.role {
+            leader.heartbeat_elapsed += 1;
+            let heartbeat = leader.heartbeat_elapsed >= self.options.heartbeat_ticks;
+            if self.election_elapsed >= self.options.election_ticks {
+                self.check_quorum();
+            }
+            if heartbeat {
+                self.heartbeat();
+            }
+        } else if self.election_elapsed >= self.election_timeout && self.is_voter() {
+            self.pre_campaign();
+        }
+    }
+
+    /// The rules for all servers of figure 2, then the handler of the message.
+    fn receive(&mut self, message: Message) {
+        let Message { from, to, term, body } = message;
+        if to != self.options.id || from == to {
+            return self.refuse();
+        }
+        let pre = matches!(
+            body,
+            Body::RequestVote { pre: true, .. } | Body::VoteReply { pre: true, granted: true }
+        );
+        if term > self.term && !pre {
+            if matches!(body, Body::RequestVote { .. }) && self.hears_leader() {
+                return; // A removed or lonely node must not disturb (thesis §4.2.3).
+            }
+            self.become_follower(term);
+        }
+        match body {
+            Body::RequestVote { pre: true, last } => self.request_pre_vote(from, term, last),
+            Body::VoteReply { pre: true, granted } => self.pre_vote_reply(from, granted),
+            Body::RequestVote { pre: false, last } => self.request_vote(from, term, last),
+            Body::VoteReply { pre: false, granted } if term == self.term => self.vote_reply(from, granted),
+            Body::Append { prev, entries, commit, round } => {
+                self.append(from, term, prev, entries, commit, round)
+            }
+            Body::AppendReply { round, outcome } if term == self.term => {
+                self.append_reply(from, round, outcome)
+            }
+            Body::VoteReply { .. } | Body::AppendReply { .. } => {} // Of an earlier term: counts for nothing.
+        }
+    }
+
+    fn persisted(&mut self, write: WriteId) {
+        if write.term != self.term {
+            return;
+        }
+        let own = self.options.id;
+        match &mut self.role {
+            Role::Candidate { vote_sequence, .. } if write.sequence >= *vote_sequence => {
+                self.vote_reply(own, true)
+            }
+            Role::Leader(leader) => {
+                assert!(write.last >= leader.durable, "{write:?} shrinks a leader's durable log");
+                leader.durable = write.last;
+                self.advance_commit();
+            }
+            _ => {}
+        }
+    }
+
+    fn become_follower(&mut self, term: Term) {
+        assert!(term >= self.term, "{:?} would go back to {term:?}", self.term);
+        if term > self.term {
+            self.term = term;
+            self.vote = None;
+            self.write_hard_state();
+        }
+        self.leader = None;
+        match std::mem::replace(&mut self.role, Role::Follower) {
+            // A new term alone is no reason to wait longer: only a leader's word or a vote given is (§5.2).
+            Role::Follower => {}
+            Role::PreCandidate(_) | Role::Candidate { .. } => self.restart_election_timer(),
+            Role::Leader(leader) => {
+                self.restart_election_timer();
+                let replies = leader.reads.into_ids().map(|id| Reply::NotLeader { id, leader: None });
+                self.effects.reply.extend(replies);
+            }
+        }
+    }
+
+    /// Hands out what is newly committed.
+    fn commit_to(&mut self, index: Index) {
+        if index > self.commit {
+            assert!(
+                index <= self.log.last().index,
+                "commit {index} is beyond the log's {:?}",
+                self.log.last()
+            );
+            self.effects.apply.extend(self.log.range(self.commit.next(), index).cloned());
+            self.commit = index;
+        }
+    }
+
+    fn write_hard_state(&mut self) {
+        self.pending.hard_state = Some(HardState { term: self.term, vote: self.vote, commit: self.commit });
+    }
+
+    /// The write that the running step's changes will be part of.
+    fn next_write(&self) -> u64 {
+        self.writes + 1
+    }
+
+    fn take_effects(&mut self) -> Effects {
+        if !self.pending.is_empty() {
+            // The commit index costs nothing where something is written anyway; in a record of its own it would.
+            self.write_hard_state();
+            self.writes = self.next_write();
+            let id = WriteId { term: self.term, sequence: self.writes, last: self.log.last().index };
+            self.effects.persist = Some(Persist { id, write: std::mem::take(&mut self.pending) });
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message { from: self.options.id, to, term: self.term, body };
+        self.effects.send.push(message);
+    }
+
+    fn send_durable(&mut self, to: NodeId, body: Body) {
+        let message = Message { from: self.options.id, to, term: self.term, body };
+        self.effects.send_durable.push(message);
+    }
+
+    fn refuse(&mut self) {
+        self.refused += 1;
+    }
+
+    fn restart_election_timer(&mut self) {
+        self.election_elapsed = 0;
+        let least = self.options.election_ticks;
+        self.election_timeout = least + (self.random.next() % u64::from(least)) as u32;
+    }
+}
+
+/// Steele, Lea & Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

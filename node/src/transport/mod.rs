@@ -1,1 +1,162 @@
-//! 
+//! Talking: gRPC to peers, clients and operators.
+//!
+//! In: streams and requests. Out: [`Event`](crate::driver::Event)s in the driver's inbox, and replies. Never: a
+//! decision. Every queue is bounded and full is an answer: a message is dropped (Raft sends it again), a
+//! request is told "busy".
+
+mod admin;
+mod kv;
+mod outbound;
+mod raft;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mkraft_proto::v1;
+use mkraft_proto::v1::admin_server::AdminServer;
+use mkraft_proto::v1::kv_server::KvServer;
+use mkraft_proto::v1::raft_server::RaftServer;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::transport::server::TcpIncoming;
+
+use crate::driver::Inbox;
+use crate::raft::{Message, NodeId, Status};
+
+/// Envelopes to one peer that its stream has not taken yet.
+const QUEUE: usize = 1024;
+
+/// The largest message that a node takes: an append's entries may exceed its bound by one of the largest.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// What one node says to the others: a bounded queue to each, which exists only while its stream stands.
+#[derive(Clone, Default)]
+pub struct Outbox(Arc<Mutex<Queues>>);
+
+#[derive(Default)]
+struct Queues {
+    /// To the peers' side of the streams that this node opened.
+    requests: BTreeMap<NodeId, Queue>,
+    /// Back on the streams that peers opened.
+    replies: BTreeMap<NodeId, Queue>,
+}
+
+struct Queue {
+    epoch: u64,
+    sender: mpsc::Sender<v1::Envelope>,
+}
+
+impl Outbox {
+    /// Hands the message to its stream, or drops it where there is none or its queue is full.
+    pub fn send(&self, message: Message) {
+        let queues = self.lock();
+        let to = message.to;
+        let queue = if message.body.is_reply() { queues.replies.get(&to) } else { queues.requests.get(&to) };
+        let Some(queue) = queue else { return };
+        if queue.sender.try_send(wire::encode(message)).is_err() {
+            tracing::debug!(%to, "dropped a message: the queue is full or its stream has ended");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queues> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    fn of(&mut self, direction: Direction) -> &mut BTreeMap<NodeId, Queue> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Replies => &mut self.replies,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Requests,
+    Replies,
+}
+
+/// Holds a queue in the outbox for as long as its stream stands.
+struct Registration {
+    outbox: Outbox,
+    direction: Direction,
+    peer: NodeId,
+    epoch: u64,
+}
+
+impl Registration {
+    /// Replaces the queue of an older stream, which has then ended for this node.
+    fn new(
+        outbox: &Outbox,
+        direction: Direction,
+        peer: NodeId,
+        epoch: u64,
+    ) -> (Registration, mpsc::Receiver<v1::Envelope>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        outbox.lock().of(direction).insert(peer, Queue { epoch, sender });
+        (Registration { outbox: outbox.clone(), direction, peer, epoch }, receiver)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut queues = self.outbox.lock();
+        let queue = queues.of(self.direction);
+        if queue.get(&self.peer).is_some_and(|queue| queue.epoch == self.epoch) {
+            queue.remove(&self.peer);
+        }
+    }
+}
+
+/// Everything that a node's transport needs to know.
+pub struct Transport {
+    pub id: NodeId,
+    pub peers: BTreeMap<NodeId, String>,
+    pub inbox: Inbox,
+    pub outbox: Outbox,
+    pub status: watch::Receiver<NodeStatus>,
+}
+
+/// What `Status` answers.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeStatus {
+    pub raft: Status,
+    pub applied: u64,
+}
+
+impl Transport {
+    /// Binds the address; the error names it.
+    pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        let failed = |error: io::Error| {
+            io::Error::new(error.kind(), format!("failed to listen on {address}: {error}"))
+        };
+        TcpListener::bind(address).await.map_err(failed)
+    }
+
+    /// Serves until `stop` completes; streams that stand then are cut.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), tonic::transport::Error> {
+        let Transport { id, peers, inbox, outbox, status } = self;
+        for (&peer, address) in &peers {
+            tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox.clone(), outbox.clone()));
+        }
+        let raft = raft::Service::new(id, peers.keys().copied().collect(), inbox.clone(), outbox);
+        let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let admin = AdminServer::new(admin::Service::new(id, status));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let server = tonic::transport::Server::builder().add_service(raft).add_service(kv).add_service(admin);
+        tokio::select! {
+            result = server.serve_with_incoming(incoming) => result,
+            () = stop => Ok(()),
+        }
+    }
+}

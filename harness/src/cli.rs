@@ -1,0 +1,284 @@
+//! The command line: what may be asked for, and what the exit code says.
+//!
+//! In: the arguments of the process. Out: text on its standard output and error, and an [`Exit`]. Never: work of
+//! its own beyond `list` and `validate`, which need no cluster.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::scenario::{Plan, Scenario, ScenarioError};
+
+/// The seed where none is given.
+pub const SEED_DEFAULT: u64 = 0;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything that was checked holds.
+    Holds = 0,
+    /// Something is violated.
+    Violated = 1,
+    /// Nothing is violated, and not everything is known to hold.
+    Unknown = 2,
+    /// The command line or a scenario is wrong; nothing was run.
+    Usage = 64,
+    /// The harness itself failed: no verdict on the cluster.
+    HarnessFailed = 70,
+}
+
+impl Exit {
+    /// A violation stands even where the harness failed later, and no failure may pass for a mere unknown.
+    fn rank(self) -> u8 {
+        match self {
+            Exit::Holds => 0,
+            Exit::Unknown => 1,
+            Exit::Usage => 2,
+            Exit::HarnessFailed => 3,
+            Exit::Violated => 4,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The exit of several runs together; of none it is unknown, for nothing was shown.
+pub fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
+    exits.into_iter().max_by_key(|exit| exit.rank()).unwrap_or(Exit::Unknown)
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mkraft-harness",
+    version,
+    about = "Spawns clusters of mkraft nodes, breaks them, and judges what they did",
+    after_help = EXIT_CODES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   everything holds
+  1   something is violated (outranks all others)
+  2   unknown: nothing is violated, and not everything is known to hold
+  64  the command line or a scenario is wrong; nothing was run
+  70  the harness itself failed";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the scenarios of a folder: name, length, nodes, claim
+    List(ListArgs),
+    /// Reads scenarios and tells every mistake in them, without running anything
+    Validate(ValidateArgs),
+}
+
+impl Command {
+    fn carry_out(self) -> io::Result<Exit> {
+        match self {
+            Command::List(args) => list(&args),
+            Command::Validate(args) => validate(&args),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Scenarios to run, one after the other
+    #[arg(required = true, value_name = "SCENARIO.yaml")]
+    pub scenarios: Vec<PathBuf>,
+    /// Decides everything that is left to chance
+    #[arg(long, value_name = "N", default_value_t = SEED_DEFAULT)]
+    pub seed: u64,
+    /// Where the run folders go
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// The node's program [default: mkraft-node beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A run folder
+    pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A run folder
+    pub run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// A folder of scenarios
+    #[arg(value_name = "DIR", default_value = "scenarios")]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    /// Scenarios to read
+    #[arg(required = true, value_name = "SCENARIO.yaml")]
+    scenarios: Vec<PathBuf>,
+}
+
+/// Does what `arguments` (the program's name first) ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        // Asked for help or the version is no mistake.
+        Err(answer) => {
+            let exit = if answer.use_stderr() { Exit::Usage } else { Exit::Holds };
+            return answer.print().map_or(Exit::HarnessFailed, |()| exit);
+        }
+    };
+    exit_of(|| cli.command.carry_out())
+}
+
+/// A panic, too, is a failure of the harness and not a verdict.
+fn exit_of(work: impl FnOnce() -> io::Result<Exit>) -> Exit {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => {
+            // Whoever reads has seen enough (`list | head`): no complaint, but an answer untold is no pass either.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                // When even this cannot be written, the exit code remains.
+                let _ = writeln!(anstream::stderr(), "error: failed to write the answer: {error}");
+            }
+            Exit::HarnessFailed
+        }
+        // The panic has told its message and place by now.
+        Err(_) => Exit::HarnessFailed,
+    }
+}
+
+/// The scenarios of `paths`; every mistake goes to standard error, and any makes the exit [`Exit::Usage`].
+pub fn read_all(paths: &[PathBuf]) -> io::Result<(Vec<Scenario>, Exit)> {
+    let mut exit = Exit::Holds;
+    let mut scenarios = Vec::new();
+    for path in paths {
+        match Scenario::load(path) {
+            Ok(scenario) => scenarios.push(scenario),
+            Err(error) => {
+                exit = Exit::Usage;
+                tell(&error)?;
+            }
+        }
+    }
+    Ok((scenarios, exit))
+}
+
+fn list(args: &ListArgs) -> io::Result<Exit> {
+    let paths = match scenario_files(&args.folder) {
+        Ok(paths) if !paths.is_empty() => paths,
+        Ok(_) => {
+            let folder = args.folder.display();
+            writeln!(anstream::stderr(), "error: no scenario in {folder}: expected files *.yaml")?;
+            return Ok(Exit::Usage);
+        }
+        Err(source) => {
+            tell(&ScenarioError::Read { path: args.folder.clone(), source })?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let (scenarios, exit) = read_all(&paths)?;
+    let rows: Vec<[String; 4]> = std::iter::once(["NAME", "LENGTH", "NODES", "CLAIM"].map(str::to_owned))
+        .chain(scenarios.into_iter().map(|scenario| {
+            let length = humantime::format_duration(scenario.duration).to_string();
+            [scenario.name, length, scenario.cluster.nodes.to_string(), scenario.claim]
+        }))
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    let mut out = anstream::stdout().lock();
+    for [name, length, nodes, claim] in &rows {
+        let [first, second, third] = widths;
+        writeln!(out, "{name:first$}  {length:>second$}  {nodes:>third$}  {claim}")?;
+    }
+    Ok(exit)
+}
+
+fn validate(args: &ValidateArgs) -> io::Result<Exit> {
+    let (scenarios, exit) = read_all(&args.scenarios)?;
+    let mut out = anstream::stdout().lock();
+    for scenario in &scenarios {
+        let strikes = Plan::of(scenario, SEED_DEFAULT).steps.len();
+        let length = humantime::format_duration(scenario.duration);
+        writeln!(out, "ok  {}: {length}, {strikes} strikes with seed {SEED_DEFAULT}", scenario.name)?;
+    }
+    Ok(exit)
+}
+
+/// The scenarios in `folder`, by name.
+fn scenario_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// In colour where standard error shows colour.
+fn tell(error: &ScenarioError) -> io::Result<()> {
+    writeln!(anstream::stderr(), "{}\n", error.render(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_outranks_a_failure_and_a_failure_outranks_an_unknown() {
+        use Exit::{HarnessFailed, Holds, Unknown, Usage, Violated};
+        let by_rank = [Holds, Unknown, Usage, HarnessFailed, Violated];
+        for (low, lower) in by_rank.into_iter().enumerate() {
+            for higher in &by_rank[low..] {
+                assert_eq!(worst([lower, *higher]), *higher);
+                assert_eq!(worst([*higher, lower, lower]), *higher);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_run_is_unknown_and_never_a_pass() {
+        assert_eq!(worst([]), Exit::Unknown);
+    }
+
+    #[test]
+    fn a_panic_and_an_untold_answer_are_failures_of_the_harness() {
+        assert_eq!(exit_of(|| panic!("as this test wants")), Exit::HarnessFailed);
+        assert_eq!(exit_of(|| Err(io::ErrorKind::BrokenPipe.into())), Exit::HarnessFailed);
+        assert_eq!(exit_of(|| Ok(Exit::Violated)), Exit::Violated);
+    }
+
+    #[test]
+    fn the_help_documents_every_exit_code() {
+        for exit in [Exit::Holds, Exit::Violated, Exit::Unknown, Exit::Usage, Exit::HarnessFailed] {
+            let code = format!("\n  {:<3} ", exit as u8);
+            assert!(EXIT_CODES.contains(&code), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

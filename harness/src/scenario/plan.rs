@@ -1,0 +1,278 @@
+//! What the seed decides about the faults, before anything is started.
+//!
+//! In: a [`Scenario`] and a seed. Out: [`Plan`]; `plan.jsonl` and back. Never: what the cluster does: who leads
+//! when a fault strikes is found out then, and [`Step::draw`] decides among those that fit.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use rand_chacha::rand_core::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{FaultKind, FaultRule, Scenario, Schedule, Target, UnknownTarget, seed};
+
+/// Strikes of one rule at most. Validation keeps the mean ten times lower, so that no seed comes near.
+const STRIKES_MAX: usize = 10_000;
+
+/// Between strikes of one rule at least, however the jitter falls.
+const GAP_MIN_NS: u64 = 1_000_000;
+
+/// What the seed decided: a pure function of (scenario, seed). One line of `plan.jsonl` each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// By time; at the same time, in the order of the rules.
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Nanoseconds since the load began.
+    pub at: u64,
+    pub fault: FaultKind,
+    /// As in YAML: `leader`, `n3`; always parses as a [`Target`].
+    pub target: String,
+    /// Nanoseconds from doing to undoing.
+    pub hold: u64,
+    /// Decides among the nodes that fit the target when the fault strikes.
+    pub draw: u64,
+}
+
+/// A `plan.jsonl` that is not what a plan writes.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("{file}:{line}: expected a step of a plan: {source}")]
+    Step { file: String, line: usize, source: serde_json::Error },
+    #[error("{file}:{line}: {source}")]
+    Target { file: String, line: usize, source: UnknownTarget },
+    #[error("{file}:{line}: the step comes before the one above it: expected steps by time")]
+    Order { file: String, line: usize },
+    #[error("{file}:{line}: the last line has no end: the file is cut")]
+    Cut { file: String, line: usize },
+}
+
+impl Plan {
+    /// Each rule has a stream of numbers of its own, found by what the rule says and not by its place: taking
+    /// one rule away leaves the strikes of the others as they were.
+    pub fn of(scenario: &Scenario, seed: u64) -> Plan {
+        let mut steps = Vec::new();
+        let mut alike: BTreeMap<String, u64> = BTreeMap::new();
+        for rule in &scenario.faults {
+            let purpose = purpose(rule);
+            let number = alike.entry(purpose.clone()).or_default();
+            strikes(rule, scenario.duration, seed::stream(seed, &purpose, *number), &mut steps);
+            *number += 1;
+        }
+        steps.sort_by_key(|step| step.at);
+        Plan { steps }
+    }
+
+    pub fn to_jsonl(&self) -> String {
+        self.steps.iter().fold(String::new(), |mut text, step| {
+            let line = serde_json::to_string(step).expect("a step has only numbers and words");
+            let _ = writeln!(text, "{line}");
+            text
+        })
+    }
+
+    /// `file` is what messages call the text.
+    pub fn from_jsonl(file: &str, text: &str) -> Result<Plan, PlanError> {
+        let mut steps: Vec<Step> = Vec::new();
+        for (line, json) in (1..).zip(text.split_inclusive('\n')) {
+            let file = || file.to_owned();
+            let json = json.strip_suffix('\n').ok_or_else(|| PlanError::Cut { file: file(), line })?;
+            let step: Step = serde_json::from_str(json).map_err(|source| PlanError::Step {
+                file: file(),
+                line,
+                source,
+            })?;
+            step.target.parse::<Target>().map_err(|source| PlanError::Target {
+                file: file(),
+                line,
+                source,
+            })?;
+            if steps.last().is_some_and(|last| last.at > step.at) {
+                return Err(PlanError::Order { file: file(), line });
+            }
+            steps.push(step);
+        }
+        Ok(Plan { steps })
+    }
+}
+
+/// What the rule says, except how long a fault lasts: that may be shortened and it strikes as before.
+fn purpose(rule: &FaultRule) -> String {
+    let (when, time, jitter_percent) = match rule.schedule {
+        Schedule::At(at) => ("at", at, 0),
+        Schedule::Every { interval, jitter_percent } => ("every", interval, jitter_percent),
+    };
+    format!("fault {} {} {when} {} {jitter_percent}", rule.kind, rule.target, nanoseconds(time))
+}
+
+fn strikes(rule: &FaultRule, duration: Duration, mut numbers: impl Rng, steps: &mut Vec<Step>) {
+    let end = nanoseconds(duration);
+    let step = |at, draw| Step {
+        at,
+        fault: rule.kind,
+        target: rule.target.to_string(),
+        hold: nanoseconds(rule.hold),
+        draw,
+    };
+    match rule.schedule {
+        Schedule::At(at) => steps.push(step(nanoseconds(at), numbers.next_u64())),
+        Schedule::Every { interval, jitter_percent } => {
+            let mut at = 0;
+            for _ in 0..STRIKES_MAX {
+                at += gap(nanoseconds(interval), jitter_percent, numbers.next_u64());
+                let draw = numbers.next_u64();
+                if at >= end {
+                    break;
+                }
+                steps.push(step(at, draw));
+            }
+        }
+    }
+}
+
+/// `interval` stretched or shrunk by up to `jitter_percent` of it, evenly by `draw`; in whole numbers, which are
+/// the same everywhere.
+fn gap(interval: u64, jitter_percent: u32, draw: u64) -> u64 {
+    let reach = interval / 100 * u64::from(jitter_percent);
+    let within = (u128::from(draw) * (2 * u128::from(reach) + 1)) >> u64::BITS;
+    (interval - reach + within as u64).max(GAP_MIN_NS)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("validation keeps durations within a day")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each with a hold of its own, by which the tests know whose a step is.
+    const FAULTS: [&str; 4] = [
+        "{ every: 2s, jitter: 50%, kill: leader, down: 1s }",
+        "{ at: 5s, stop: n2, down: 3s }",
+        "{ every: 6s, jitter: 20%, pause: follower, for: 2s }",
+        "{ every: 300ms, jitter: 100%, restart: random }",
+    ];
+
+    fn scenario(faults: &[&str]) -> Scenario {
+        let head = "# A test.\nname: test\nduration: 20s\nworkload: { kind: register }\nfaults:\n";
+        let lines: String = faults.iter().map(|line| format!("  - {line}\n")).collect();
+        Scenario::parse("test.yaml", &format!("{head}{lines}")).unwrap()
+    }
+
+    fn steps(faults: &[&str], seed: u64) -> Vec<Step> {
+        Plan::of(&scenario(faults), seed).steps
+    }
+
+    #[test]
+    fn a_plan_is_the_same_for_ever() {
+        let plan = Plan::of(&scenario(&FAULTS[1..3]), 7).to_jsonl();
+        // Seeds in old reports mean these strikes.
+        assert_eq!(
+            plan,
+            r#"{"at":5000000000,"fault":"stop","target":"n2","hold":3000000000,"draw":11817020402199619196}
+{"at":5723067351,"fault":"pause","target":"follower","hold":2000000000,"draw":349364430860720080}
+{"at":12151497680,"fault":"pause","target":"follower","hold":2000000000,"draw":17268283387862035767}
+{"at":18875514147,"fault":"pause","target":"follower","hold":2000000000,"draw":9315902845944218403}
+"#
+        );
+    }
+
+    #[test]
+    fn another_seed_makes_another_plan() {
+        assert_eq!(steps(&FAULTS, 1), steps(&FAULTS, 1));
+        assert_ne!(steps(&FAULTS, 1), steps(&FAULTS, 2));
+    }
+
+    #[test]
+    fn without_one_rule_the_others_strike_as_before() {
+        let all = steps(&FAULTS, 3);
+        for (gone, rule) in scenario(&FAULTS).faults.iter().enumerate() {
+            let mut rest = FAULTS.to_vec();
+            rest.remove(gone);
+            let expected: Vec<Step> =
+                all.iter().filter(|step| step.hold != nanoseconds(rule.hold)).cloned().collect();
+            assert!(expected.len() < all.len());
+            assert_eq!(steps(&rest, 3), expected, "without {rule}");
+        }
+    }
+
+    #[test]
+    fn two_rules_alike_strike_apart() {
+        let steps = steps(&[FAULTS[0], FAULTS[0]], 4);
+        let times: std::collections::BTreeSet<u64> = steps.iter().map(|step| step.at).collect();
+        assert_eq!(times.len(), steps.len());
+    }
+
+    #[test]
+    fn a_longer_hold_strikes_at_the_same_times() {
+        let [short, long] = ["1s", "2s"].map(|hold| {
+            let line = format!("{{ every: 1s, jitter: 80%, pause: leader, for: {hold} }}");
+            steps(&[&line], 5).into_iter().map(|step| (step.at, step.draw)).collect::<Vec<_>>()
+        });
+        assert_eq!(short, long);
+    }
+
+    #[test]
+    fn without_jitter_strikes_come_at_the_interval_and_before_the_end() {
+        let times: Vec<u64> = steps(&["{ every: 5s, kill: leader }"], 0).iter().map(|step| step.at).collect();
+        assert_eq!(times, [5_000_000_000, 10_000_000_000, 15_000_000_000]);
+    }
+
+    #[test]
+    fn jitter_reaches_its_bounds_and_not_beyond() {
+        let second = 1_000_000_000;
+        assert_eq!(gap(second, 50, 0), second / 2);
+        assert_eq!(gap(second, 50, u64::MAX), second / 2 * 3);
+        assert_eq!(gap(second, 50, u64::MAX / 2), second);
+        assert_eq!(gap(second, 100, 0), GAP_MIN_NS);
+        assert_eq!(gap(second, 0, u64::MAX), second);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_rule_strikes_at_least_once_in_order_and_before_the_end(seed: u64, interval_ms in 20u64..10_000) {
+            let line = format!("{{ every: {interval_ms}ms, jitter: 99%, kill: leader }}");
+            let steps = steps(&[&line], seed);
+            let interval = interval_ms * 1_000_000;
+            let times: Vec<u64> = std::iter::once(0).chain(steps.iter().map(|step| step.at)).collect();
+            assert!(times.len() > 1);
+            assert!(times.windows(2).all(|pair| pair[0] + interval / 100 <= pair[1] && pair[1] < pair[0] + 2 * interval));
+            assert!(times.iter().all(|at| *at < 20_000_000_000));
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_back_as_it_was_written() {
+        let plan = Plan::of(&scenario(&FAULTS), 9);
+        assert_eq!(Plan::from_jsonl("plan.jsonl", &plan.to_jsonl()).unwrap(), plan);
+    }
+
+    #[test]
+    fn a_damaged_plan_is_refused_by_line() {
+        let good = r#"{"at":5,"fault":"kill","target":"leader","hold":1,"draw":7}"#;
+        for (text, expected) in [
+            (format!("{good}\n{good}"), "plan.jsonl:2: the last line has no end: the file is cut"),
+            (
+                format!("{good}\ngarbage\n"),
+                "plan.jsonl:2: expected a step of a plan: expected value at line 1 column 1",
+            ),
+            (
+                good.replace("leader", "boss") + "\n",
+                "plan.jsonl:1: `boss` is not a target: expected leader, follower, random, minority, majority, all, \
+                 or a node such as n2",
+            ),
+            (
+                format!("{good}\n{}\n", good.replace(":5", ":4")),
+                "plan.jsonl:2: the step comes before the one above it: expected steps by time",
+            ),
+        ] {
+            assert_eq!(Plan::from_jsonl("plan.jsonl", &text).unwrap_err().to_string(), expected);
+        }
+    }
+}

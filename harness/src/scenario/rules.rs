@@ -1,0 +1,221 @@
+//! Reads the lines under `faults:`.
+//!
+//! In: one [`Node`] a line, and what the rest of the file has settled. Out: [`FaultRule`]s. Never: knowledge of
+//! a particular kind of fault: [`FAULT_FORMS`] has that.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::fields::{Fields, Found, Leaf, Located};
+use super::problem::{Problem, one_of};
+use super::tree::Node;
+use super::words::{FAULT_FORMS, FaultForm, HoldForm};
+use super::{FaultRule, Schedule, Target};
+
+/// When a line strikes.
+pub const SCHEDULE_KEYS: &[&str] = &["at", "every", "jitter"];
+
+/// A rule that strikes more often than this on average is a mistake of units.
+pub(super) const STRIKES_MEAN_MAX: u32 = 1_000;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// What a fault must fit; None where the file has that wrong, and nothing can be said about it.
+pub(super) struct Bounds {
+    pub duration: Option<Located<Duration>>,
+    pub nodes: Option<Located<u32>>,
+}
+
+/// Every key that a line may have.
+pub fn line_keys() -> Vec<&'static str> {
+    let mut keys = SCHEDULE_KEYS.to_vec();
+    keys.extend(FAULT_FORMS.iter().map(|form| form.word));
+    keys.extend(hold_keys());
+    keys
+}
+
+fn hold_keys() -> Vec<&'static str> {
+    let mut keys: Vec<_> = FAULT_FORMS.iter().filter_map(|form| Some(form.hold.as_ref()?.key)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// The rule of one line, None with problems when anything in it is wrong.
+pub(super) fn read(
+    node: &Node,
+    text: &str,
+    bounds: &Bounds,
+    problems: &mut Vec<Problem>,
+) -> Option<FaultRule> {
+    let mut fields = match Fields::of(node, text, "a fault", &line_keys()) {
+        Ok(fields) => fields,
+        Err(problem) => {
+            problems.push(*problem);
+            return None;
+        }
+    };
+    let schedule = schedule(&mut fields, node, text, bounds);
+    let form = form(&mut fields, node, text);
+    let target = form.and_then(|form| read_target(&mut fields, form, bounds));
+    let hold = form.and_then(|form| hold(&mut fields, form));
+    problems.append(&mut fields.problems);
+    Some(FaultRule { schedule: schedule?, kind: form?.kind, target: target?, hold: hold? })
+}
+
+fn schedule(fields: &mut Fields, node: &Node, text: &str, bounds: &Bounds) -> Option<Schedule> {
+    let at = fields.node("at").map(|(key, _)| key.span.clone());
+    let every = fields.node("every").map(|(key, _)| key.span.clone());
+    let jitter = fields.node("jitter").map(|(key, _)| key.span.clone());
+    match (at, every) {
+        (Some(at), Some(every)) => {
+            fields.problem(
+                Problem::at(every, "a fault with both `at` and `every`")
+                    .label("expected one of them: write a second line for the other")
+                    .also(Some(at), "the other"),
+            );
+            None
+        }
+        (None, None) => {
+            if !fields.has_unknown {
+                fields.problem(
+                    Problem::at(node.first_line(text), "a fault that never strikes")
+                        .label("expected `at: 5s`, once, or `every: 3s`, again and again"),
+                );
+            }
+            None
+        }
+        (Some(_), None) => {
+            if let Some(jitter) = jitter {
+                let problem = Problem::at(jitter, "`jitter` does not go with `at`");
+                fields.problem(problem.label("expected `every`, whose interval it stretches or shrinks"));
+            }
+            once(fields, bounds)
+        }
+        (None, Some(_)) => again(fields, bounds),
+    }
+}
+
+fn once(fields: &mut Fields, bounds: &Bounds) -> Option<Schedule> {
+    let Found::Here(at) = fields.read("at", |leaf| leaf.duration(Duration::ZERO)) else { return None };
+    check_strikes_in_time(fields, at.span, at.value, "the fault strikes", bounds);
+    Some(Schedule::At(at.value))
+}
+
+fn again(fields: &mut Fields, bounds: &Bounds) -> Option<Schedule> {
+    let interval = fields.read("every", |leaf| leaf.duration(MILLISECOND));
+    let jitter = fields.read("jitter", percent).or(0);
+    let (Found::Here(interval), Some(jitter)) = (interval, jitter) else { return None };
+    let schedule = Schedule::Every { interval: interval.value, jitter_percent: jitter.value };
+    // Later than this the first strike never comes: so every rule strikes at least once, whatever the seed.
+    let first = interval.value + interval.value * jitter.value / 100;
+    check_strikes_in_time(fields, interval.span.clone(), first, "the first strike may come", bounds);
+    if let Some(Located { value: duration, .. }) = bounds.duration.as_ref()
+        && interval.value * STRIKES_MEAN_MAX < *duration
+    {
+        let least_ms = duration.as_millis().div_ceil(u128::from(STRIKES_MEAN_MAX));
+        let least = humantime::format_duration(Duration::from_millis(least_ms as u64));
+        let title = format!("more than {STRIKES_MEAN_MAX} strikes of one fault");
+        let problem = Problem::at(interval.span.unwrap_or_default(), title);
+        fields.problem(problem.label(format!("expected {least} or more")));
+    }
+    Some(schedule)
+}
+
+fn check_strikes_in_time(
+    fields: &mut Fields,
+    span: Option<Range<usize>>,
+    latest: Duration,
+    what: &str,
+    bounds: &Bounds,
+) {
+    let (Some(Located { value: duration, span: end }), Some(span)) = (&bounds.duration, span) else { return };
+    if latest >= *duration {
+        let show = humantime::format_duration;
+        fields.problem(
+            Problem::at(span, format!("{what} at {}, not before the end", show(latest)))
+                .label(format!("expected a time before {}", show(*duration)))
+                .also(end.clone(), "the end"),
+        );
+    }
+}
+
+/// 50 of `50%`.
+fn percent(leaf: &Leaf) -> Result<u32, Box<Problem>> {
+    const EXPECTED: &str = "expected a share from 0% to 100%, in whole percent";
+    let word = leaf.word("a share such as 50%")?;
+    let digits = word.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.map(str::parse) {
+        Some(Ok(percent)) if percent <= 100 => Ok(percent),
+        Some(_) => Err(leaf.wrong(format!("`jitter: {word}` is out of range")).label(EXPECTED)),
+        None => Err(leaf.wrong(format!("`jitter: {word}` is not a share")).label(EXPECTED)),
+    }
+}
+
+fn form(fields: &mut Fields, node: &Node, text: &str) -> Option<&'static FaultForm> {
+    let written: Vec<_> = FAULT_FORMS
+        .iter()
+        .filter_map(|form| fields.node(form.word).map(|(key, _)| (key.span.clone(), form)))
+        .collect();
+    match written.as_slice() {
+        [(_, form)] => Some(form),
+        [] => {
+            if !fields.has_unknown {
+                let kinds = one_of(FAULT_FORMS.iter().map(|form| form.word));
+                let problem = Problem::at(node.first_line(text), "a fault that does nothing");
+                fields.problem(problem.label(format!("expected {kinds}, with a target")));
+            }
+            None
+        }
+        [(first, _), (second, _), ..] => {
+            fields.problem(
+                Problem::at(second.clone(), "two kinds of fault in one line")
+                    .label("expected one: write a second line for the other")
+                    .also(Some(first.clone()), "the other"),
+            );
+            None
+        }
+    }
+}
+
+fn hold(fields: &mut Fields, form: &FaultForm) -> Option<Duration> {
+    let own = form.hold.as_ref();
+    let mut fits = true;
+    for key in hold_keys().into_iter().filter(|key| own.is_none_or(|own| own.key != *key)) {
+        let Some((written, _)) = fields.node(key) else { continue };
+        let label = match own {
+            Some(HoldForm { key, .. }) => format!("expected `{key}`"),
+            None => format!("`{}` ends by itself", form.word),
+        };
+        let problem = Problem::at(written.span.clone(), format!("`{key}` does not go with `{}`", form.word));
+        fields.problem(problem.label(label));
+        fits = false;
+    }
+    let Some(HoldForm { key, default, least }) = own else { return fits.then_some(Duration::ZERO) };
+    let hold = fields.read(key, |leaf| leaf.duration(*least)).or(*default)?;
+    fits.then_some(hold.value)
+}
+
+fn read_target(fields: &mut Fields, form: &FaultForm, bounds: &Bounds) -> Option<Target> {
+    let Found::Here(target) = fields.read(form.word, |leaf| {
+        if leaf.is_several() {
+            let problem = leaf.wrong(format!("`{}` of more than one target", form.word));
+            return Err(problem.label("expected one").help(Some("write one line for each".into())));
+        }
+        leaf.one_of::<Target>("target", bounds.nodes.as_ref())
+    }) else {
+        return None;
+    };
+    if let Some(nodes) = &bounds.nodes
+        && target.value.size(nodes.value) == 0
+    {
+        let title = format!("`{}` of a cluster of {} is no node", target.value, nodes.value);
+        let least = (nodes.value..).find(|&nodes| target.value.size(nodes) > 0).unwrap_or(u32::MAX);
+        let problem = Problem::at(target.span.unwrap_or_default(), title);
+        fields.problem(
+            problem.label(format!("needs {least} nodes or more")).also(nodes.span.clone(), "the cluster"),
+        );
+        return None;
+    }
+    Some(target.value)
+}

@@ -1,0 +1,211 @@
+//! The words of the YAML and what they stand for, each in one table.
+//!
+//! In: a word. Out: a value, and back. Never: a place in a file.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{FaultKind, Pacing, Placement, Target, WorkloadKind};
+
+/// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
+#[derive(Debug)]
+pub struct FaultForm {
+    pub kind: FaultKind,
+    pub word: &'static str,
+    /// None when the fault ends by itself.
+    pub hold: Option<HoldForm>,
+}
+
+/// The key that says how long a fault lasts.
+#[derive(Debug)]
+pub struct HoldForm {
+    pub key: &'static str,
+    pub default: Duration,
+    pub least: Duration,
+}
+
+/// A killed or stopped node may be started again at once.
+const DOWN: HoldForm = HoldForm { key: "down", default: Duration::from_secs(1), least: Duration::ZERO };
+const FOR: HoldForm =
+    HoldForm { key: "for", default: Duration::from_secs(2), least: Duration::from_millis(1) };
+
+pub const FAULT_FORMS: &[FaultForm] = &[
+    FaultForm { kind: FaultKind::Kill, word: "kill", hold: Some(DOWN) },
+    FaultForm { kind: FaultKind::Pause, word: "pause", hold: Some(FOR) },
+    FaultForm { kind: FaultKind::Restart, word: "restart", hold: None },
+    FaultForm { kind: FaultKind::Stop, word: "stop", hold: Some(DOWN) },
+];
+
+impl FaultKind {
+    pub fn form(self) -> &'static FaultForm {
+        FAULT_FORMS.iter().find(|form| form.kind == self).expect("FAULT_FORMS has a line for every kind")
+    }
+}
+
+/// A type whose values are one word each in YAML.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value that `n1`, `n2`, ... stands for, in a type that has such.
+    fn numbered(_number: u32) -> Option<Self> {
+        None
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+    }
+
+    /// None for the values that `WORDS` does not list: numbered nodes.
+    fn to_word(self) -> Option<&'static str> {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map(|(word, _)| *word)
+    }
+}
+
+impl Words for WorkloadKind {
+    const WORDS: &'static [(&'static str, Self)] = &[("register", WorkloadKind::Register)];
+}
+
+impl Words for Pacing {
+    const WORDS: &'static [(&'static str, Self)] = &[("open", Pacing::Open), ("closed", Pacing::Closed)];
+}
+
+/// Beside these: `n1`, `n2`, ...
+impl Words for Placement {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("roam", Placement::Roam), ("leader", Placement::Leader), ("pinned", Placement::Pinned)];
+
+    fn numbered(number: u32) -> Option<Placement> {
+        Some(Placement::Node(number))
+    }
+}
+
+/// Beside these: `n1`, `n2`, ...
+impl Words for Target {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("leader", Target::Leader),
+        ("follower", Target::Follower),
+        ("random", Target::Random),
+        ("minority", Target::Minority),
+        ("majority", Target::Majority),
+        ("all", Target::All),
+    ];
+
+    fn numbered(number: u32) -> Option<Target> {
+        Some(Target::Node(number))
+    }
+}
+
+fn listed_word<T: Words + fmt::Debug>(value: T) -> &'static str {
+    value.to_word().unwrap_or_else(|| panic!("WORDS has no line for {value:?}"))
+}
+
+/// 2 of `n2`.
+pub(super) fn node_number(word: &str) -> Option<u32> {
+    let digits = word.strip_prefix('n')?;
+    let canonical = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse().ok().filter(|_| canonical)
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.form().word)
+    }
+}
+
+impl fmt::Display for WorkloadKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(listed_word(*self))
+    }
+}
+
+impl fmt::Display for Pacing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(listed_word(*self))
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placement::Node(number) => f.pad(&format!("n{number}")),
+            other => f.pad(listed_word(*other)),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Node(number) => f.pad(&format!("n{number}")),
+            other => f.pad(listed_word(*other)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a target: expected leader, follower, random, minority, majority, all, or a node such as n2"
+)]
+pub struct UnknownTarget(pub String);
+
+impl FromStr for Target {
+    type Err = UnknownTarget;
+
+    fn from_str(word: &str) -> Result<Target, UnknownTarget> {
+        Target::from_word(word)
+            .or_else(|| node_number(word).map(Target::Node))
+            .ok_or_else(|| UnknownTarget(word.to_owned()))
+    }
+}
+
+impl Target {
+    /// How many nodes of a cluster of `nodes` it takes; 0 when there are none such.
+    pub fn size(self, nodes: u32) -> u32 {
+        match self {
+            Target::Leader | Target::Random => nodes.min(1),
+            Target::Follower => nodes.saturating_sub(1).min(1),
+            Target::Minority => nodes.saturating_sub(1) / 2,
+            Target::Majority => nodes.div_ceil(2),
+            Target::All => nodes,
+            Target::Node(number) => u32::from((1..=nodes).contains(&number)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_called_the_same_in_scenarios_and_plans() {
+        for form in FAULT_FORMS {
+            assert_eq!(serde_json::to_value(form.kind).unwrap(), form.word);
+            assert_eq!(form.kind.to_string(), form.word);
+        }
+    }
+
+    #[test]
+    fn every_word_is_read_as_what_it_was_written_from() {
+        for (word, target) in Target::WORDS {
+            assert_eq!(word.parse(), Ok(*target));
+            assert_eq!(target.to_string(), *word);
+        }
+        assert_eq!("n12".parse(), Ok(Target::Node(12)));
+        assert_eq!(Target::Node(12).to_string(), "n12");
+        assert_eq!(Placement::Node(2).to_string(), "n2");
+        for wrong in ["", "n", "n0", "n01", "n+1", "N1", "n99999999999", "leader "] {
+            assert_eq!(wrong.parse::<Target>(), Err(UnknownTarget(wrong.into())));
+        }
+    }
+
+    #[test]
+    fn a_minority_leaves_a_quorum_and_a_majority_leaves_none() {
+        for nodes in 1..=15 {
+            let quorum = nodes / 2 + 1;
+            assert!(nodes - Target::Minority.size(nodes) >= quorum);
+            assert!(nodes - Target::Majority.size(nodes) < quorum);
+            assert!(nodes - (Target::Majority.size(nodes) - 1) >= quorum, "one fewer would leave a quorum");
+        }
+    }
+}

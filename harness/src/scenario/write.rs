@@ -1,0 +1,217 @@
+//! Writes a scenario as YAML, with every default spelled out: what a run folder keeps.
+//!
+//! In: a [`Scenario`]. Out: text that reads as the same scenario. Never: a default left out.
+
+use std::fmt;
+
+use humantime::format_duration as show;
+
+use super::{FaultRule, Scenario, Schedule};
+
+impl Scenario {
+    pub fn to_yaml(&self) -> String {
+        Yaml(self).to_string()
+    }
+}
+
+struct Yaml<'a>(&'a Scenario);
+
+impl fmt::Display for Yaml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scenario { name, claim, cluster, duration, workload, faults, expect } = self.0;
+        writeln!(f, "# {claim}")?;
+        writeln!(f, "name: {name}")?;
+        writeln!(f, "duration: {}", show(*duration))?;
+        writeln!(f, "cluster:")?;
+        writeln!(f, "  nodes: {}", cluster.nodes)?;
+        writeln!(f, "  election-timeout: {}", show(cluster.election_timeout))?;
+        writeln!(f, "  heartbeat: {}", show(cluster.heartbeat))?;
+        writeln!(f, "workload:")?;
+        writeln!(f, "  kind: {}", workload.kind)?;
+        writeln!(f, "  clients: {}", workload.clients)?;
+        writeln!(f, "  keys: {}", workload.keys)?;
+        writeln!(f, "  rate: {}", workload.rate)?;
+        writeln!(f, "  loop: {}", workload.pacing)?;
+        writeln!(f, "  placement: {}", workload.placement)?;
+        writeln!(f, "  timeout: {}", show(workload.timeout))?;
+        writeln!(f, "  connections: {}", workload.connections)?;
+        let mix = &workload.mix;
+        writeln!(f, "  mix: {{ read: {}, write: {}, cas: {} }}", mix.read, mix.write, mix.cas)?;
+        writeln!(f, "faults:{}", if faults.is_empty() { " []" } else { "" })?;
+        for rule in faults {
+            writeln!(f, "  - {rule}")?;
+        }
+        writeln!(f, "expect:")?;
+        writeln!(f, "  ok-min: {}", expect.ok_min)?;
+        writeln!(f, "  leader-changes-min: {}", expect.leader_changes_min)?;
+        writeln!(f, "  recovers-within: {}", show(expect.recovers_within))
+    }
+}
+
+/// As a line under `faults:`.
+impl fmt::Display for FaultRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.schedule {
+            Schedule::At(at) => write!(f, "{{ at: {}", show(at))?,
+            Schedule::Every { interval, jitter_percent } => {
+                write!(f, "{{ every: {}, jitter: {jitter_percent}%", show(interval))?;
+            }
+        }
+        write!(f, ", {}: {}", self.kind, self.target)?;
+        if let Some(hold) = &self.kind.form().hold {
+            write!(f, ", {}: {}", hold.key, show(self.hold))?;
+        }
+        f.write_str(" }")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::read::{CLIENTS_MAX, CONNECTIONS_MAX, KEYS_MAX, NODES_MAX, RATE_MAX, SHARE_MAX};
+    use super::super::words::{FAULT_FORMS, Words};
+    use super::super::*;
+
+    /// From `least` to `below`, in milliseconds.
+    fn duration(least: u64, below: u64) -> impl Strategy<Value = Duration> {
+        (least..below).prop_map(Duration::from_millis)
+    }
+
+    fn cluster() -> impl Strategy<Value = Cluster> {
+        (1..=NODES_MAX, duration(2, 60_000))
+            .prop_flat_map(|(nodes, election)| {
+                (Just(nodes), Just(election), duration(1, election.as_millis() as u64))
+            })
+            .prop_map(|(nodes, election_timeout, heartbeat)| Cluster { nodes, election_timeout, heartbeat })
+    }
+
+    fn workload(nodes: u32) -> impl Strategy<Value = Workload> {
+        let placement = prop_oneof![
+            Just(Placement::Roam),
+            Just(Placement::Leader),
+            Just(Placement::Pinned),
+            (1..=nodes).prop_map(Placement::Node),
+        ];
+        let counts = (1..=CLIENTS_MAX, 1..=KEYS_MAX, 1..=RATE_MAX, 1..=CONNECTIONS_MAX);
+        let pacing = prop_oneof![Just(Pacing::Open), Just(Pacing::Closed)];
+        let mix = (0..=SHARE_MAX, 0..=SHARE_MAX, 1..=SHARE_MAX);
+        (counts, pacing, placement, duration(1, 100_000), mix).prop_map(
+            |((clients, keys, rate, connections), pacing, placement, timeout, (read, write, cas))| Workload {
+                kind: WorkloadKind::Register,
+                clients,
+                keys,
+                rate,
+                pacing,
+                placement,
+                timeout,
+                connections,
+                mix: Mix { read, write, cas },
+            },
+        )
+    }
+
+    fn rule(nodes: u32, duration_ms: u64) -> impl Strategy<Value = FaultRule> {
+        let targets: Vec<Target> = Target::WORDS
+            .iter()
+            .map(|(_, target)| *target)
+            .chain((1..=nodes).map(Target::Node))
+            .filter(|target| target.size(nodes) > 0)
+            .collect();
+        let least = duration_ms.div_ceil(1_000);
+        let schedule = prop_oneof![
+            duration(0, duration_ms).prop_map(Schedule::At),
+            (duration(least, duration_ms.div_ceil(2)), 0..=100_u32)
+                .prop_map(|(interval, jitter_percent)| Schedule::Every { interval, jitter_percent }),
+        ];
+        let form = proptest::sample::select(FAULT_FORMS.iter().collect::<Vec<_>>());
+        (schedule, form, proptest::sample::select(targets), duration(1, 100_000)).prop_map(
+            |(schedule, form, target, hold)| {
+                let hold = if form.hold.is_some() { hold } else { Duration::ZERO };
+                FaultRule { schedule, kind: form.kind, target, hold }
+            },
+        )
+    }
+
+    fn scenario() -> impl Strategy<Value = Scenario> {
+        (cluster(), 10_000..10_000_000_u64).prop_flat_map(|(cluster, duration_ms)| {
+            let words = ("[a-z0-9][a-z0-9-]{0,20}", "[!-~é≥]([ -~é≥]{0,40}[!-~é≥])?");
+            let rules = vec(rule(cluster.nodes, duration_ms), 0..5);
+            let expect = (1..=duration_ms, any::<u64>(), duration(1, 100_000));
+            (words, Just(cluster.clone()), workload(cluster.nodes), rules, expect).prop_map(
+                move |(
+                    (name, claim),
+                    cluster,
+                    mut workload,
+                    faults,
+                    (ok_min, leader_changes_min, recovers_within),
+                )| {
+                    workload.rate = workload.rate.max(1_000);
+                    let expect = Expect { ok_min, leader_changes_min, recovers_within };
+                    let duration = Duration::from_millis(duration_ms);
+                    Scenario { name, claim, cluster, duration, workload, faults, expect }
+                },
+            )
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_as_what_it_was(scenario in scenario()) {
+            let yaml = scenario.to_yaml();
+            match Scenario::parse("scenario.yaml", &yaml) {
+                Ok(read) => prop_assert_eq!(read, scenario),
+                Err(error) => prop_assert!(false, "{error}\nin\n{yaml}"),
+            }
+        }
+
+        #[test]
+        fn every_planned_step_is_before_the_end_and_every_rule_strikes(scenario in scenario(), seed: u64) {
+            let end = scenario.duration.as_nanos() as u64;
+            let plan = Plan::of(&scenario, seed);
+            prop_assert!(plan.steps.is_sorted_by_key(|step| step.at));
+            prop_assert!(plan.steps.iter().all(|step| step.at < end));
+            for rule in &scenario.faults {
+                let target = rule.target.to_string();
+                prop_assert!(plan.steps.iter().any(|step| step.fault == rule.kind && step.target == target));
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_is_spelled_out() {
+        let text = "# A claim.\nname: least\nduration: 90s\nworkload: { kind: register }\nfaults: [{ at: 1s, kill: n1 }]";
+        let yaml = Scenario::parse("least.yaml", text).unwrap().to_yaml();
+        assert_eq!(
+            yaml,
+            "\
+# A claim.
+name: least
+duration: 1m 30s
+cluster:
+  nodes: 3
+  election-timeout: 500ms
+  heartbeat: 50ms
+workload:
+  kind: register
+  clients: 6
+  keys: 3
+  rate: 200
+  loop: open
+  placement: roam
+  timeout: 1s
+  connections: 2
+  mix: { read: 50, write: 35, cas: 15 }
+faults:
+  - { at: 1s, kill: n1, down: 1s }
+expect:
+  ok-min: 1
+  leader-changes-min: 0
+  recovers-within: 10s
+"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! A small client, so that a person can try a cluster by hand.
+//!
+//! In: a command and the addresses of some nodes. Out: the answer on standard output. A write has a session of
+//! its own, so that trying again after an unclear failure cannot apply it twice.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use mkraft_proto::v1::admin_client::AdminClient;
+use mkraft_proto::v1::kv_client::KvClient;
+use mkraft_proto::v1::{
+    CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest, Role,
+    StatusRequest, Ticket,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config::{ConfigError, check_address, parse_id, split_peer};
+use crate::raft::NodeId;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where the cluster is.
+#[derive(Args, Debug)]
+pub struct Nodes {
+    /// A node's identity and address; once for each
+    #[arg(long = "node", value_name = "ID=ADDR", required = true)]
+    nodes: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct KvArgs {
+    #[command(flatten)]
+    nodes: Nodes,
+    /// How long to try
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    #[command(subcommand)]
+    command: KvCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum KvCommand {
+    /// Set a key
+    Put { key: String, value: String },
+    /// Print a key's value; exit code 1 if there is none
+    Get {
+        key: String,
+        /// Take the first node's own state, however old
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Remove a key; exit code 1 if there was none
+    Delete { key: String },
+    /// Set a key if it holds what is expected; exit code 1, and what it holds, if not
+    Cas {
+        key: String,
+        /// What the key must hold
+        #[arg(long, conflicts_with = "absent", required_unless_present = "absent")]
+        expect: Option<String>,
+        /// The key must not exist
+        #[arg(long)]
+        absent: bool,
+        value: String,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("no answer within {timeout:?}; the last node that was asked, {node}, said: {error}", error = error.message)]
+    NoAnswer { timeout: Duration, node: NodeId, error: Error },
+    #[error("{node} refused: {}", error.message)]
+    Refused { node: NodeId, error: Error },
+}
+
+/// What the command found: to be printed, and whether it is the wished one.
+pub struct Outcome {
+    pub text: String,
+    pub success: bool,
+}
+
+/// Carries out one command against whichever node leads.
+pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
+    let mut cluster = Cluster::new(&args.nodes, args.timeout)?;
+    let ticket = match args.command {
+        KvCommand::Get { .. } => None,
+        _ => {
+            let session = cluster.ask(OpenSessionRequest {}, |mut client, request| async move {
+                client.open_session(request).await
+            });
+            Some(Ticket { session: session.await?.session, sequence: 1 })
+        }
+    };
+    let bytes = |text: String| bytes_of(text);
+    match args.command {
+        KvCommand::Put { key, value } => {
+            let request = PutRequest { ticket, key: bytes(key), value: bytes(value) };
+            cluster.ask(request, |mut client, request| async move { client.put(request).await }).await?;
+            Ok(Outcome { text: "ok".into(), success: true })
+        }
+        KvCommand::Get { key, stale } => {
+            let request = GetRequest { key: bytes(key), stale };
+            let reply =
+                cluster.ask(request, |mut client, request| async move { client.get(request).await }).await?;
+            Ok(Outcome { success: reply.value.is_some(), text: shown(reply.value.as_deref()) })
+        }
+        KvCommand::Delete { key } => {
+            let request = DeleteRequest { ticket, key: bytes(key) };
+            let reply =
+                cluster.ask(request, |mut client, request| async move { client.delete(request).await });
+            let existed = reply.await?.existed;
+            Ok(Outcome { text: if existed { "ok" } else { "(none)" }.into(), success: existed })
+        }
+        KvCommand::Cas { key, expect, absent: _, value } => {
+            let request = CompareAndSwapRequest {
+                ticket,
+                key: bytes(key),
+                expected: expect.map(bytes),
+                value: bytes(value),
+            };
+            let reply = cluster
+                .ask(request, |mut client, request| async move { client.compare_and_swap(request).await })
+                .await?;
+            let text = if reply.swapped { "ok".into() } else { shown(reply.seen.as_deref()) };
+            Ok(Outcome { text, success: reply.swapped })
+        }
+    }
+}
+
+/// A line for each node: what it says of itself, or why it does not.
+pub async fn status(nodes: &Nodes) -> Result<Outcome, ClientError> {
+    let mut text = String::from("id    role           term  leader      last    commit   applied\n");
+    let mut success = true;
+    for (id, address) in parse_nodes(nodes)? {
+        match ask_status(&address).await {
+            Ok(status) => {
+                let role = match status.role() {
+                    Role::Follower => "follower",
+                    Role::PreCandidate => "pre-candidate",
+                    Role::Candidate => "candidate",
+                    Role::Leader => "leader",
+                    Role::Learner => "learner",
+                };
+                let leader = if status.leader == 0 { "-".into() } else { NodeId(status.leader).to_string() };
+                text += &format!(
+                    "{:<4}  {role:<13}  {:>4}  {leader:<6}  {:>8}  {:>8}  {:>8}\n",
+                    NodeId(status.id).to_string(),
+                    status.term,
+                    status.last,
+                    status.commit,
+                    status.applied,
+                );
+            }
+            Err(error) => {
+                success = false;
+                text += &format!("{:<4}  no answer from {address}: {}\n", id.to_string(), error.message());
+            }
+        }
+    }
+    text.truncate(text.trim_end().len());
+    Ok(Outcome { text, success })
+}
+
+async fn ask_status(address: &str) -> Result<mkraft_proto::v1::StatusReply, tonic::Status> {
+    let channel = channel(address).map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
+    Ok(AdminClient::new(channel).status(StatusRequest {}).await?.into_inner())
+}
+
+/// Nodes in turn, the one last named as leader first.
+struct Cluster {
+    nodes: BTreeMap<NodeId, KvClient<Channel>>,
+    next: NodeId,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Cluster {
+    fn new(nodes: &Nodes, timeout: Duration) -> Result<Cluster, ClientError> {
+        let mut clients = BTreeMap::new();
+        let mut first = None;
+        for (id, address) in parse_nodes(nodes)? {
+            let invalid =
+                |_| ConfigError::Invalid { name: "node", value: address.clone(), expected: "an address" };
+            clients.insert(id, KvClient::new(channel(&address).map_err(invalid)?));
+            first.get_or_insert(id);
+        }
+        let next = first.ok_or(ConfigError::Missing { name: "node" })?;
+        Ok(Cluster { nodes: clients, next, timeout, deadline: Instant::now() + timeout })
+    }
+
+    /// Asks until a node answers, the time is up, or the request can never succeed.
+    async fn ask<Q: Clone, R, F>(
+        &mut self,
+        request: Q,
+        call: impl Fn(KvClient<Channel>, Q) -> F,
+    ) -> Result<R, ClientError>
+    where
+        F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
+    {
+        loop {
+            let node = self.next;
+            let error = match call(self.nodes[&node].clone(), request.clone()).await {
+                Ok(reply) => return Ok(reply.into_inner()),
+                Err(status) => Error::from_status(&status),
+            };
+            match error.code() {
+                ErrorCode::Invalid | ErrorCode::SessionUnknown | ErrorCode::SequenceStale => {
+                    return Err(ClientError::Refused { node, error });
+                }
+                _ if Instant::now() + RETRY_INTERVAL >= self.deadline => {
+                    return Err(ClientError::NoAnswer { timeout: self.timeout, node, error });
+                }
+                _ => {}
+            }
+            let hint = NodeId(error.leader);
+            self.next = if self.nodes.contains_key(&hint) && hint != node { hint } else { self.after(node) };
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    fn after(&self, node: NodeId) -> NodeId {
+        let following =
+            self.nodes.range((std::ops::Bound::Excluded(node), std::ops::Bound::Unbounded)).next();
+        following.or_else(|| self.nodes.first_key_value()).map_or(node, |(&id, _)| id)
+    }
+}
+
+fn parse_nodes(nodes: &Nodes) -> Result<Vec<(NodeId, String)>, ConfigError> {
+    let parse = |text: &String| {
+        let (id, address) = split_peer(text)?;
+        check_address("node", &address)?;
+        Ok((parse_id("node", &id)?, address))
+    };
+    nodes.nodes.iter().map(parse).collect()
+}
+
+fn channel(address: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(ATTEMPT_TIMEOUT).connect_lazy())
+}
+
+fn bytes_of(text: String) -> prost::bytes::Bytes {
+    text.into_bytes().into()
+}
+
+fn shown(value: Option<&[u8]>) -> String {
+    value.map_or("(none)".into(), |value| String::from_utf8_lossy(value).into_owned())
+}

@@ -1,0 +1,126 @@
+//! The log in memory: a snapshot's position, then consecutive entries.
+//!
+//! In: entries to append or cut. Out: terms, positions, ranges. Never: a hole, or a term that falls.
+
+use std::collections::VecDeque;
+
+use super::{Entry, Index, Position, Term};
+
+pub struct Log {
+    /// Everything up to here is in a snapshot.
+    snapshot: Position,
+    entries: VecDeque<Entry>,
+}
+
+impl Log {
+    pub fn new(snapshot: Position, entries: Vec<Entry>) -> Log {
+        let mut log = Log { snapshot, entries: VecDeque::with_capacity(entries.len()) };
+        for entry in entries {
+            log.push(entry);
+        }
+        log
+    }
+
+    pub fn snapshot(&self) -> Position {
+        self.snapshot
+    }
+
+    pub fn last(&self) -> Position {
+        self.entries.back().map_or(self.snapshot, Entry::position)
+    }
+
+    /// None where this log has no entry, and below its snapshot.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.snapshot.index {
+            return Some(self.snapshot.term);
+        }
+        self.offset(index).map(|offset| self.entries[offset].term)
+    }
+
+    pub fn holds(&self, position: Position) -> bool {
+        self.term_at(position.index) == Some(position.term)
+    }
+
+    pub fn push(&mut self, entry: Entry) {
+        let last = self.last();
+        assert_eq!(entry.index, last.index.next(), "{:?} cannot follow {last:?}", entry.position());
+        assert!(entry.term >= last.term, "{:?} cannot follow {last:?}", entry.position());
+        self.entries.push_back(entry);
+    }
+
+    pub fn truncate_after(&mut self, index: Index) {
+        assert!(
+            index >= self.snapshot.index,
+            "a cut after {index} is below the snapshot {:?}",
+            self.snapshot
+        );
+        self.entries.truncate((index.0 - self.snapshot.index.0) as usize);
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The entries from `first` to `last`, both included and both in the log.
+    pub fn range(&self, first: Index, last: Index) -> impl Iterator<Item = &Entry> {
+        let start =
+            self.offset(first).unwrap_or_else(|| panic!("{first:?} is not in the log of {:?}", self.last()));
+        self.entries.range(start..=start + (last.0 - first.0) as usize)
+    }
+
+    /// The newest position at or below `index` whose term is at most `term`.
+    ///
+    /// Logs that agree anywhere at or below `index` on an entry of at most `term` agree no later than here:
+    /// above it stand only entries of higher terms, which the other log cannot hold at or below `term`.
+    pub fn newest_with_term_at_most(&self, index: Index, term: Term) -> Position {
+        let mut index = index.min(self.last().index);
+        while index > self.snapshot.index {
+            match self.term_at(index) {
+                Some(own) if own > term => index = index.prev(),
+                Some(own) => return Position { term: own, index },
+                None => break,
+            }
+        }
+        self.snapshot
+    }
+
+    fn offset(&self, index: Index) -> Option<usize> {
+        let offset = index.0.checked_sub(self.snapshot.index.0 + 1)? as usize;
+        (offset < self.entries.len()).then_some(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::EntryKind;
+
+    fn log(terms: &[u64]) -> Log {
+        let entry = |(offset, term): (usize, &u64)| Entry {
+            index: Index(offset as u64 + 1),
+            term: Term(*term),
+            kind: EntryKind::Command,
+            payload: [].into(),
+        };
+        Log::new(Position::default(), terms.iter().enumerate().map(entry).collect())
+    }
+
+    #[test]
+    fn the_hint_skips_whole_terms() {
+        let log = log(&[1, 1, 2, 2, 5, 5, 5]);
+        let cases =
+            [((7, 5), (7, 5)), ((7, 4), (4, 2)), ((9, 1), (2, 1)), ((3, 9), (3, 2)), ((6, 0), (0, 0))];
+        for ((index, term), (want_index, want_term)) in cases {
+            let want = Position { index: Index(want_index), term: Term(want_term) };
+            assert_eq!(log.newest_with_term_at_most(Index(index), Term(term)), want);
+        }
+    }
+
+    #[test]
+    fn a_cut_leaves_what_is_at_or_before_it() {
+        let mut log = log(&[1, 1, 2]);
+        log.truncate_after(Index(2));
+        assert_eq!(log.last(), Position { index: Index(2), term: Term(1) });
+        assert_eq!(log.term_at(Index(3)), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! Why a data folder was refused or a write failed, and what a crash had left behind.
+//!
+//! In: facts. Out: sentences that name file, offset and what was expected. Never: a decision to go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::outline::Violation;
+use crate::raft::NodeId;
+
+/// The end of the log which a crash had left half written; nothing of it was ever acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    pub path: PathBuf,
+    /// Where the log now ends in this file.
+    pub offset: u64,
+    /// From there to the last byte that was not zero.
+    pub bytes: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("failed to {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    #[error("data folder {} is in use: a node runs on it, or its dump is being taken", path.display())]
+    InUse { path: PathBuf },
+
+    #[error("{}: not the data folder of a node: expected {expected}", path.display())]
+    NotADataFolder { path: PathBuf, expected: &'static str },
+
+    #[error("{}: this data belongs to {found}, not to {expected}", path.display())]
+    WrongNode { path: PathBuf, found: NodeId, expected: NodeId },
+
+    #[error("{}: written in format {found}, expected format {expected}", path.display())]
+    UnknownFormat { path: PathBuf, found: String, expected: u32 },
+
+    #[error("{}: damaged at byte {offset}: expected {expected}", path.display())]
+    Corrupt { path: PathBuf, offset: u64, expected: String },
+
+    /// The checksum is right, so a node wrote this; but no right node would have.
+    #[error("{}: the record at byte {offset} is whole, but cannot be: {violation}", path.display())]
+    Inconsistent { path: PathBuf, offset: u64, violation: Violation },
+
+    #[error("{} is missing: record {sequence} should be its first", path.display())]
+    Missing { path: PathBuf, sequence: u64 },
+
+    #[error("a record of {bytes} bytes is over the limit of {limit}")]
+    TooLarge { bytes: u64, limit: u64 },
+
+    #[error("storage in {} failed before; what the disk holds is known again only after a restart", path.display())]
+    Poisoned { path: PathBuf },
+}
+
+impl StorageError {
+    /// For `map_err`: the action and the file at hand, around what the system said.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        move |source| StorageError::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(super) fn corrupt(path: &Path, offset: u64, expected: impl Into<String>) -> StorageError {
+        StorageError::Corrupt { path: path.to_owned(), offset, expected: expected.into() }
+    }
+}

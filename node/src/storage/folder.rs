@@ -1,0 +1,157 @@
+//! The data folder: who owns it, and how files come into it so that a crash leaves all of them or none.
+//!
+//! In: a folder and a node's identity. Out: the lock on it, and files in it that are whole and durable.
+//! Never: a file under its final name before its contents are on the disk.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::error::StorageError;
+use crate::raft::NodeId;
+
+/// Of the folder, its identity and its segments together.
+pub(super) const FORMAT: u32 = 1;
+
+const IDENTITY: &str = "identity";
+const LOCK: &str = "lock";
+/// A file on its way to its final name.
+const TEMPORARY: &str = "new.tmp";
+/// A whole identity is far shorter.
+const IDENTITY_BYTES_MAX: u64 = 256;
+const MAGIC: &str = "mkraft data";
+
+/// The folder belongs to this process as long as this lives. The kernel lets go of it when the process ends.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: Flock<File>,
+}
+
+/// Creates the folder and what is missing above it, each durable in the folder that holds it.
+pub(super) fn create(dir: &Path) -> Result<(), StorageError> {
+    let missing = dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    for path in missing.collect::<Vec<_>>().into_iter().rev() {
+        match DirBuilder::new().mode(0o750).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StorageError::io("create data folder", path)(error));
+            }
+            _ => sync_parent(path)?,
+        }
+    }
+    Ok(())
+}
+
+/// For a node: nobody else may even read.
+pub(super) fn lock(dir: &Path) -> Result<Lock, StorageError> {
+    let path = dir.join(LOCK);
+    let options = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = options.map_err(StorageError::io("open lock file", &path))?;
+    flock(dir, file, FlockArg::LockExclusiveNonblock)
+}
+
+/// For a reader: no node may run. Where there is no lock file, no node ever ran.
+pub(super) fn lock_shared(dir: &Path) -> Result<Option<Lock>, StorageError> {
+    let path = dir.join(LOCK);
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("open lock file", &path)(error)),
+        Ok(file) => flock(dir, file, FlockArg::LockSharedNonblock).map(Some),
+    }
+}
+
+fn flock(dir: &Path, file: File, how: FlockArg) -> Result<Lock, StorageError> {
+    match Flock::lock(file, how) {
+        Ok(file) => Ok(Lock { _file: file }),
+        Err((_, Errno::EWOULDBLOCK)) => Err(StorageError::InUse { path: dir.to_owned() }),
+        Err((_, errno)) => Err(StorageError::io("lock", &dir.join(LOCK))(errno.into())),
+    }
+}
+
+pub(super) fn identity_path(dir: &Path) -> PathBuf {
+    dir.join(IDENTITY)
+}
+
+/// Whose data this is; `None` when the folder holds nobody's yet.
+pub(super) fn identity(dir: &Path) -> Result<Option<NodeId>, StorageError> {
+    let path = identity_path(dir);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(StorageError::io("open", &path))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(IDENTITY_BYTES_MAX).read_to_end(&mut bytes).map_err(StorageError::io("read", &path))?;
+    parse_identity(&bytes, path).map(Some)
+}
+
+/// The folder's first use is complete once this is durable, so it comes last.
+pub(super) fn write_identity(dir: &Path, node: NodeId) -> Result<(), StorageError> {
+    place(dir, IDENTITY, |file| file.write_all(render_identity(node).as_bytes())).map(drop)
+}
+
+fn render_identity(node: NodeId) -> String {
+    format!("{MAGIC}\nformat {FORMAT}\nnode {}\n", node.0)
+}
+
+fn parse_identity(bytes: &[u8], path: PathBuf) -> Result<NodeId, StorageError> {
+    let expected = "the lines `mkraft data`, `format N`, `node N`";
+    let text = str::from_utf8(bytes).unwrap_or_default();
+    let mut lines = text.lines();
+    let magic = lines.next();
+    let format = lines.next().and_then(|line| line.strip_prefix("format "));
+    let node = lines.next().and_then(|line| line.strip_prefix("node ")).and_then(|id| id.parse().ok());
+    match (magic, format, node) {
+        (Some(MAGIC), Some(format), _) if format != FORMAT.to_string() => {
+            Err(StorageError::UnknownFormat { path, found: format.to_owned(), expected: FORMAT })
+        }
+        // Byte for byte: an identity with anything more or less in it was not written by a node.
+        (_, _, Some(node)) if text == render_identity(NodeId(node)) => Ok(NodeId(node)),
+        _ => Err(StorageError::NotADataFolder { path, expected }),
+    }
+}
+
+/// Puts a new file into the folder: filled and synced under another name, renamed, the folder synced.
+///
+/// So there is no half-made file under `name` after any crash, and a damaged one is damage.
+pub(super) fn place(
+    dir: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(File, PathBuf), StorageError> {
+    let (temporary, path) = (dir.join(TEMPORARY), dir.join(name));
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(true).open(&temporary);
+    let mut file = opened.map_err(StorageError::io("create", &temporary))?;
+    fill(&mut file).map_err(StorageError::io("write", &temporary))?;
+    file.sync_all().map_err(StorageError::io("sync", &temporary))?;
+    fs::rename(&temporary, &path).map_err(StorageError::io("rename a new file to", &path))?;
+    sync(dir)?;
+    Ok((file, path))
+}
+
+/// What a crash in [`place`] left.
+pub(super) fn remove_unplaced(dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(TEMPORARY);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes durable which files the folder holds.
+pub(super) fn sync(dir: &Path) -> Result<(), StorageError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StorageError::io("sync folder", dir))
+}
+
+/// Makes durable that this folder is in the one that holds it.
+pub(super) fn sync_parent(path: &Path) -> Result<(), StorageError> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => sync(Path::new(".")),
+    }
+}

@@ -1,0 +1,205 @@
+//! A segment: one preallocated file of the log, `log-<number of its first record>.wal`.
+//!
+//! In: a folder and a header, or a file. Out: the file ready for records, or its bytes with a header that was
+//! checked. Never: a file that is read before its size is known to be possible.
+//!
+//! ```text
+//! 0   8 bytes  "mkraftWL"
+//! 8   u32      format
+//! 16  u64      node
+//! 24  u64      number of the first record
+//! 32  u64      salt
+//! 60  u32      CRC32C of the 60 bytes above; what is not named is zero
+//! 64  frames, then zeros to the end of the file
+//! ```
+
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crc32c::crc32c;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::error::StorageError;
+use super::folder::{self, FORMAT};
+use super::frame::{u32_at, u64_at};
+use crate::raft::NodeId;
+
+pub(super) const HEADER_BYTES: usize = 64;
+
+/// No segment is larger, so that a file of any size can be refused before it is read.
+pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+const MAGIC: &[u8; 8] = b"mkraftWL";
+const CHECKSUM_AT: usize = 60;
+const ZEROS: [u8; 4096] = [0; 4096];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub node: NodeId,
+    /// Number of the first record.
+    pub first: u64,
+    /// Drawn for each segment: what another one, or a client's value, holds is no record here.
+    pub salt: u64,
+}
+
+/// A segment as read: its header was right.
+pub(super) struct Segment {
+    pub path: PathBuf,
+    pub header: Header,
+    /// The whole file.
+    pub bytes: Vec<u8>,
+}
+
+pub(super) fn file_name(first: u64) -> String {
+    format!("log-{first:016x}.wal")
+}
+
+/// All segments of a folder in the order of their records, each with the first record its name states.
+pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
+    let failed = || StorageError::io("list", dir);
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let Some(number) = name.strip_prefix("log-").and_then(|name| name.strip_suffix(".wal")) else {
+            continue;
+        };
+        let first = u64::from_str_radix(number, 16).ok().filter(|first| file_name(*first) == name);
+        let expected = "a name of `log-`, 16 hex digits and `.wal`";
+        segments
+            .push((first.ok_or_else(|| StorageError::corrupt(&entry.path(), 0, expected))?, entry.path()));
+    }
+    segments.sort();
+    Ok(segments)
+}
+
+/// A new segment of `bytes` bytes, on the disk under its name when this returns.
+pub(super) fn create(
+    dir: &Path,
+    node: NodeId,
+    first: u64,
+    bytes: u64,
+) -> Result<(File, PathBuf, Header), StorageError> {
+    let header = Header { node, first, salt: RandomState::new().hash_one(first) };
+    let (file, path) = folder::place(dir, &file_name(first), |file| {
+        preallocate(file, bytes)?;
+        file.write_all_at(&header.encode(), 0)
+    })?;
+    Ok((file, path, header))
+}
+
+fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes as i64) {
+        // Not every file system can; then blocks are found as they are written.
+        Err(Errno::EOPNOTSUPP) => file.set_len(bytes),
+        result => result.map_err(io::Error::from),
+    }
+}
+
+impl Segment {
+    /// Reads the segment that should begin with record `first` of `node`.
+    pub fn load(path: &Path, node: NodeId, first: u64) -> Result<Segment, StorageError> {
+        let metadata = fs::metadata(path).map_err(StorageError::io("read", path))?;
+        if !metadata.is_file() || metadata.len() > SEGMENT_BYTES_MAX {
+            let expected = format!("a file of at most {SEGMENT_BYTES_MAX} bytes");
+            return Err(StorageError::corrupt(path, 0, expected));
+        }
+        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        let file = File::open(path).map_err(StorageError::io("open", path))?;
+        file.take(metadata.len()).read_to_end(&mut bytes).map_err(StorageError::io("read", path))?;
+        let header = Header::decode(&bytes, path)?;
+        if header.node != node {
+            return Err(StorageError::WrongNode {
+                path: path.to_owned(),
+                found: header.node,
+                expected: node,
+            });
+        }
+        if header.first != first {
+            let expected = format!("first record {first}, as the name says, and not {}", header.first);
+            return Err(StorageError::corrupt(path, 24, expected));
+        }
+        Ok(Segment { path: path.to_owned(), header, bytes })
+    }
+
+    /// True when no record was ever begun here.
+    pub fn is_blank(&self) -> bool {
+        used_bytes(&self.bytes[HEADER_BYTES..]) == 0
+    }
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.node.0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.first.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.salt.to_le_bytes());
+        let checksum = crc32c(&bytes[..CHECKSUM_AT]);
+        bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8], path: &Path) -> Result<Header, StorageError> {
+        if !bytes.starts_with(MAGIC) {
+            return Err(StorageError::corrupt(path, 0, "a segment's header, which begins with `mkraftWL`"));
+        }
+        let field = |offset| {
+            u64_at(bytes, offset)
+                .ok_or_else(|| StorageError::corrupt(path, offset as u64, "a segment's header of 64 bytes"))
+        };
+        let header = Header { node: NodeId(field(16)?), first: field(24)?, salt: field(32)? };
+        if u32_at(bytes, CHECKSUM_AT) != Some(crc32c(&bytes[..CHECKSUM_AT.min(bytes.len())])) {
+            return Err(StorageError::corrupt(
+                path,
+                CHECKSUM_AT as u64,
+                "the checksum of the segment's header",
+            ));
+        }
+        match u32_at(bytes, 8) {
+            Some(FORMAT) => Ok(header),
+            found => Err(StorageError::UnknownFormat {
+                path: path.to_owned(),
+                found: found.unwrap_or_default().to_string(),
+                expected: FORMAT,
+            }),
+        }
+    }
+}
+
+/// Bytes up to the last that is not zero.
+pub(super) fn used_bytes(bytes: &[u8]) -> usize {
+    // By chunks, because most of a preallocated segment is zeros.
+    let mut end = bytes.len();
+    while end > 0 {
+        let chunk = &bytes[end - end.min(ZEROS.len())..end];
+        if chunk != &ZEROS[..chunk.len()] {
+            break;
+        }
+        end -= chunk.len();
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_bytes_end_with_the_last_that_is_not_zero() {
+        for length in [0, 1, 4095, 4096, 4097, 9000] {
+            assert_eq!(used_bytes(&vec![0; length]), 0);
+            for last in [0, 1, 4095, 4096, 8999].into_iter().filter(|last| *last < length) {
+                let mut bytes = vec![0; length];
+                bytes[last] = 1;
+                assert_eq!(used_bytes(&bytes), last + 1, "of {length}");
+            }
+        }
+    }
+}

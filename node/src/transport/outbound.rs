@@ -1,0 +1,69 @@
+//! The stream that this node keeps open to one peer.
+//!
+//! In: the peer's address. Out: requests from the outbox on it, the peer's replies into the inbox. Never: a
+//! message that waits for a stream: while none stands, messages are dropped.
+
+use std::time::Duration;
+
+use mkraft_proto::v1::raft_client::RaftClient;
+use mkraft_proto::v1::{Envelope, Hello, envelope};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use super::{Direction, MESSAGE_BYTES_MAX, Outbox, Registration, wire};
+use crate::driver::{Event, Inbox};
+use crate::raft::NodeId;
+
+/// To connect, and to have the stream accepted.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two tries; a peer that starts is found this soon.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// A link that carries nothing back for the sum of these is given up.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Opens the stream again and again, as long as the node lives.
+pub async fn keep_stream(id: NodeId, peer: NodeId, address: String, inbox: Inbox, outbox: Outbox) {
+    for epoch in 1.. {
+        match exchange(id, peer, &address, epoch, &inbox, &outbox).await {
+            Ok(()) => tracing::debug!(%peer, epoch, "the stream has ended"),
+            Err(error) => tracing::debug!(%peer, epoch, %error, "failed to keep the stream"),
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+async fn exchange(
+    id: NodeId,
+    peer: NodeId,
+    address: &str,
+    epoch: u64,
+    inbox: &Inbox,
+    outbox: &Outbox,
+) -> Result<(), Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| Status::invalid_argument(error.to_string()))?
+        .connect_timeout(OPEN_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+
+    let (_registration, receiver) = Registration::new(outbox, Direction::Requests, peer, epoch);
+    let hello = envelope::Body::Hello(Hello { epoch });
+    let hello = Envelope { from: id.0, to: peer.0, term: 0, body: Some(hello) };
+    let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
+    let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;
+    let mut replies = opened.map_err(|_| Status::deadline_exceeded("not accepted in time"))??.into_inner();
+    while let Some(envelope) = replies.message().await? {
+        // On a stream to one peer, only that peer speaks, and only in replies.
+        let reply = wire::decode(envelope).filter(|message| message.from == peer && message.body.is_reply());
+        let Some(reply) = reply else { return Err(Status::invalid_argument("not a reply of this peer")) };
+        inbox.offer(Event::Message(reply));
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! The streams that peers open to this node.
+
+use std::collections::BTreeSet;
+
+use mkraft_proto::v1::raft_server::Raft;
+use mkraft_proto::v1::{Envelope, envelope};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Direction, Outbox, Registration, wire};
+use crate::driver::{Event, Inbox};
+use crate::raft::NodeId;
+
+pub struct Service {
+    id: NodeId,
+    peers: BTreeSet<NodeId>,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// Names inbound streams; a peer's own epoch starts anew at each of its boots.
+    streams: std::sync::atomic::AtomicU64,
+}
+
+impl Service {
+    pub fn new(id: NodeId, peers: BTreeSet<NodeId>, inbox: Inbox, outbox: Outbox) -> Service {
+        Service { id, peers, inbox, outbox, streams: Default::default() }
+    }
+
+    /// The peer that the first envelope of a stream names.
+    fn greeted_by(&self, first: Option<Envelope>) -> Result<NodeId, Status> {
+        let Some(Envelope { from, to, body: Some(envelope::Body::Hello(_)), .. }) = first else {
+            return Err(Status::invalid_argument("a stream begins with a greeting"));
+        };
+        let peer = NodeId(from);
+        if NodeId(to) != self.id {
+            return Err(Status::invalid_argument(format!("this is {}, not {}", self.id, NodeId(to))));
+        }
+        if !self.peers.contains(&peer) {
+            return Err(Status::permission_denied(format!("{peer} is no peer of {}", self.id)));
+        }
+        Ok(peer)
+    }
+}
+
+#[tonic::async_trait]
+impl Raft for Service {
+    type ExchangeStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Envelope, Status>> + Send>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut requests = request.into_inner();
+        let peer = self.greeted_by(requests.message().await?)?;
+        let stream = 1 + self.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (registration, replies) = Registration::new(&self.outbox, Direction::Replies, peer, stream);
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            // Dropping the registration ends the queue, and with it the half of the stream that replies.
+            let _registration = registration;
+            loop {
+                match requests.message().await {
+                    Ok(Some(envelope)) => {
+                        let request = wire::decode(envelope)
+                            .filter(|message| message.from == peer && !message.body.is_reply());
+                        let Some(request) = request else {
+                            tracing::warn!(%peer, "ended a stream with a message that is no request of this peer");
+                            break;
+                        };
+                        inbox.offer(Event::Message(request));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::debug!(%peer, %error, "a peer's stream has broken");
+                        break;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(replies).map(Ok))))
+    }
+}
