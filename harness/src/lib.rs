@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod collect;
 pub mod history;
+pub mod nemesis;
 pub mod scenario;
 pub mod system;

@@ -35,7 +35,7 @@ pub use ground::{Ground, NODES_MAX};
 pub use keeper::{Child, Guard, GuardError};
 pub use link::{CONNECTIONS_MAX, Direction, Link, Rule, Source, Traffic};
 pub use orders::{Exit, Launch, Status};
-pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order};
+pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, at_once};
 
 const LEADER_POLL: Duration = Duration::from_millis(10);
 
@@ -94,7 +94,7 @@ pub enum ClusterError {
 pub struct Cluster {
     system: Mkraft,
     folder: PathBuf,
-    nodes: Vec<Node>,
+    nodes: Vec<Arc<Node>>,
     direct: Vec<SocketAddr>,
     for_clients: Vec<SocketAddr>,
     links: Vec<Link>,
@@ -135,7 +135,8 @@ impl Cluster {
         for number in 1..=layout.nodes {
             let place = cluster.place(number, layout);
             let launch = cluster.launch(&place, layout.timing)?;
-            cluster.nodes.push(Node::new(place.name, launch, Arc::clone(&cluster.guard)));
+            let node = Node::new(place.name, launch, Arc::clone(&cluster.guard));
+            cluster.nodes.push(Arc::new(node));
             cluster.status.push(StatusClient::new(ground.node(number)));
             cluster.for_clients.push(match layout.wiring {
                 Wiring::Linked => ground.client_link(number),
@@ -143,13 +144,13 @@ impl Cluster {
             });
         }
         for node in &cluster.nodes {
-            node.start().await?;
+            node.start().await.map_err(ClusterError::Start)?;
         }
         Ok(cluster)
     }
 
     /// n1, n2, ...
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
     }
 
@@ -167,7 +168,8 @@ impl Cluster {
 
     /// How every start that has ended did so, in the order of time; the unexpected ones are findings.
     pub fn endings(&self) -> Vec<Ending> {
-        let mut endings: Vec<Ending> = self.nodes.iter().flat_map(Node::endings).collect();
+        let starts = self.nodes.iter().flat_map(|node| node.starts());
+        let mut endings: Vec<Ending> = starts.filter_map(|start| start.ending).collect();
         endings.sort_by_key(|ending| ending.at);
         endings
     }
@@ -208,11 +210,20 @@ impl Cluster {
         let mut asked = JoinSet::new();
         for (node, client) in self.nodes.iter().zip(&self.status) {
             if node.state() == NodeState::Running {
-                let (name, mut client) = (node.name().to_string(), client.clone());
-                asked.spawn(async move { (name, client.status().await) });
+                let (name, start, mut client) = (node.name().to_string(), node.start_count(), client.clone());
+                asked.spawn(async move { (name, start, client.status().await) });
             }
         }
-        asked.join_all().await.into_iter().collect()
+        let mut answers = BTreeMap::new();
+        for (name, start, answer) in asked.join_all().await {
+            // Who answers is the start that was asked, unless it has ended meanwhile; then who knows.
+            let node = self.node(&name);
+            if answer.is_ok() && node.start_count() == start {
+                node.note_answer(start);
+            }
+            answers.insert(name, answer);
+        }
+        answers
     }
 
     /// Who leads, by what the running nodes say; one that was deposed may not know it yet, so the highest term.
@@ -293,7 +304,8 @@ async fn open_links(ground: Ground, nodes: u32) -> Result<Vec<Link>, ClusterErro
     Ok(links)
 }
 
-fn leader_of(status: &BTreeMap<String, Result<NodeStatus, String>>) -> Option<Leader> {
+/// Of those that say they lead, the one in the highest term.
+pub fn leader_of(status: &BTreeMap<String, Result<NodeStatus, String>>) -> Option<Leader> {
     let known = status.iter().filter_map(|(node, status)| Some((node, status.as_ref().ok()?)));
     let leaders = known.filter(|(_, status)| status.role == Role::Leader);
     let (node, status) = leaders.max_by_key(|(_, status)| status.term)?;

@@ -35,6 +35,16 @@ pub enum NodeState {
     Down,
 }
 
+/// One process of a node: from its spawning to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    pub pid: u32,
+    /// It was seen to answer, so it must have left evidence.
+    pub answered: bool,
+    /// None while it lives.
+    pub ending: Option<Ending>,
+}
+
 /// How one start of a node ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -95,6 +105,8 @@ pub enum ActError {
     Already { node: String, state: NodeState },
     #[error("{node}: ended by itself with {status}, before the order reached it")]
     EndedBefore { node: String, status: Status },
+    #[error("{node}: was started again since, so that nothing of it is left")]
+    Overtaken { node: String },
     #[error("{node}: pid {pid} not proven within {EFFECT_LIMIT:?}: {seen}")]
     Unproven { node: String, pid: u32, seen: String },
     #[error("{node}: {source}")]
@@ -105,7 +117,7 @@ impl ActError {
     /// True when the order certainly had no effect.
     pub fn definite(&self) -> bool {
         match self {
-            ActError::Already { .. } | ActError::EndedBefore { .. } => true,
+            ActError::Already { .. } | ActError::EndedBefore { .. } | ActError::Overtaken { .. } => true,
             ActError::Guard { source, .. } => matches!(source, GuardError::Spawn { .. }),
             ActError::Unproven { .. } => false,
         }
@@ -124,16 +136,14 @@ pub struct Node {
 
 struct Life {
     state: NodeState,
-    /// Counts the starts; 0 before the first.
-    start: u64,
     child: Option<Child>,
     order: Option<Order>,
-    endings: Vec<Ending>,
+    starts: Vec<Start>,
 }
 
 impl Node {
     pub(super) fn new(name: String, launch: Launch, guard: Arc<Guard>) -> Node {
-        let life = Life { state: NodeState::Down, start: 0, child: None, order: None, endings: Vec::new() };
+        let life = Life { state: NodeState::Down, child: None, order: None, starts: Vec::new() };
         Node { name, launch, guard, hand: Mutex::new(()), life: Arc::new(watch::Sender::new(life)) }
     }
 
@@ -147,12 +157,21 @@ impl Node {
 
     /// Which start of the node this is, from 1; 0 before the first.
     pub fn start_count(&self) -> u64 {
-        self.life.borrow().start
+        self.life.borrow().starts.len() as u64
     }
 
-    /// How every start that has ended did so.
-    pub fn endings(&self) -> Vec<Ending> {
-        self.life.borrow().endings.clone()
+    /// Every start of the node, in order.
+    pub fn starts(&self) -> Vec<Start> {
+        self.life.borrow().starts.clone()
+    }
+
+    /// Notes that the start of this number was seen to answer.
+    pub(super) fn note_answer(&self, start: u64) {
+        self.life.send_modify(|life| {
+            if let Some(start) = (start as usize).checked_sub(1).and_then(|at| life.starts.get_mut(at)) {
+                start.answered = true;
+            }
+        });
     }
 
     /// Starts it on the data it has. Proof: its exec succeeded; that it serves is not waited for.
@@ -166,7 +185,7 @@ impl Node {
         let child = self.guard.spawn(&self.launch).await.map_err(|source| self.guard_failed(source))?;
         self.life.send_modify(|life| {
             life.state = NodeState::Running;
-            life.start += 1;
+            life.starts.push(Start { pid: child.pid, answered: false, ending: None });
             life.child = Some(child.clone());
             life.order = None;
         });
@@ -248,7 +267,7 @@ impl Node {
         let mut life = self.life.subscribe();
         let ended = timeout(limit, life.wait_for(|life| life.state == NodeState::Down)).await;
         let status = match ended {
-            Ok(Ok(life)) => life.endings.last().map(|ending| ending.status),
+            Ok(Ok(life)) => life.starts.last().and_then(|start| start.ending.as_ref()).map(|end| end.status),
             _ => None,
         };
         Ok(status)
@@ -326,18 +345,36 @@ impl Life {
     }
 }
 
+/// Does acts on several nodes at once; the results are in the order of the acts.
+pub async fn at_once<A>(acts: impl Iterator<Item = A>) -> Vec<A::Output>
+where
+    A: Future<Output: Send + 'static> + Send + 'static,
+{
+    let acts: Vec<_> = acts.map(tokio::spawn).collect();
+    let mut results = Vec::new();
+    for act in acts {
+        match act.await {
+            Ok(result) => results.push(result),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    results
+}
+
 /// Waits for the end of one start of a node, and writes it down.
 async fn watch_over(node: String, child: Child, life: Arc<watch::Sender<Life>>) {
     // A lost guard is an error of every later act; what the node died of is not known then.
     let Ok(exit) = child.exit().await else { return };
     life.send_modify(|life| {
-        let (start, pid, order) = (life.start, child.pid, life.order.take());
+        let (start, pid, order) = (life.starts.len() as u64, child.pid, life.order.take());
         let expected = order.is_some_and(|order| as_ordered(order, exit.status));
         if !expected {
             tracing::warn!("{node} (pid {pid}) ended with {}, ordered: {order:?}", exit.status);
         }
         let (status, at) = (exit.status, exit.at);
-        life.endings.push(Ending { node, start, pid, status, at, order, expected });
+        if let Some(last) = life.starts.last_mut() {
+            last.ending = Some(Ending { node, start, pid, status, at, order, expected });
+        }
         life.state = NodeState::Down;
         life.child = None;
     });

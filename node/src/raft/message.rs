@@ -207,14 +207,48 @@ impl Write {
     /// Joins a later write to this one: what it cuts is not written at all.
     pub fn absorb(&mut self, later: Write) {
         if let Some(after) = later.truncate_after {
-            let kept = self.entries.partition_point(|entry| entry.index <= after);
-            self.entries.truncate(kept);
-            if self.entries.is_empty() {
+            if self.entries.first().is_none_or(|first| after < first.index.prev()) {
                 let earlier = self.truncate_after.unwrap_or(after);
                 self.truncate_after = Some(earlier.min(after));
             }
+            let kept = self.entries.partition_point(|entry| entry.index <= after);
+            self.entries.truncate(kept);
         }
         self.entries.extend(later.entries);
         self.hard_state = later.hard_state.or(self.hard_state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(truncate_after: Option<u64>, entries: &[(u64, u64)]) -> Write {
+        let entry = |&(index, term): &(u64, u64)| Entry {
+            index: Index(index),
+            term: Term(term),
+            kind: EntryKind::Command,
+            payload: [].into(),
+        };
+        let entries = entries.iter().map(entry).collect();
+        Write { truncate_after: truncate_after.map(Index), entries, hard_state: None }
+    }
+
+    #[test]
+    fn joined_writes_do_what_they_would_have_done_one_by_one() {
+        let cases = [
+            (write(None, &[(5, 1)]), write(None, &[(6, 1)]), write(None, &[(5, 1), (6, 1)])),
+            (write(None, &[(5, 1), (6, 1)]), write(Some(5), &[(6, 2)]), write(None, &[(5, 1), (6, 2)])),
+            // The whole of the earlier write is cut, and nothing of what was there before it.
+            (write(None, &[(5, 1), (6, 1)]), write(Some(4), &[(5, 2)]), write(None, &[(5, 2)])),
+            (write(None, &[(5, 1), (6, 1)]), write(Some(3), &[(4, 2)]), write(Some(3), &[(4, 2)])),
+            (write(Some(4), &[(5, 1)]), write(Some(4), &[(5, 2)]), write(Some(4), &[(5, 2)])),
+            (write(Some(4), &[(5, 1)]), write(Some(2), &[(3, 2)]), write(Some(2), &[(3, 2)])),
+            (write(None, &[]), write(Some(2), &[(3, 2)]), write(Some(2), &[(3, 2)])),
+        ];
+        for (mut first, second, both) in cases {
+            first.absorb(second);
+            assert_eq!(first, both);
+        }
     }
 }

@@ -103,9 +103,11 @@ impl Raft {
         round: u64,
     ) {
         if term < self.term {
-            // The reply's term is what deposes the sender.
-            let outcome = AppendOutcome::Conflict { prev: prev.index, hint: Position::default() };
-            return self.send_durable(from, Body::AppendReply { round, outcome });
+            // The reply's term is what deposes the sender. It says nothing else: the sender may lead again in
+            // this very term, with rounds and positions of its own, when a late append of its earlier
+            // leadership is answered. An echoed round would then confirm a read that nobody confirmed.
+            let outcome = AppendOutcome::Conflict { prev: Index(0), hint: Position::default() };
+            return self.send_durable(from, Body::AppendReply { round: 0, outcome });
         }
         let another_leads = self.leader.is_some_and(|leader| leader != from);
         if another_leads || !well_formed(prev, &entries, term) || self.denies_committed(prev, &entries) {
