@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use mkraft_harness::cluster::guard;
+
 fn main() -> ExitCode {
-    mkraft_harness::cli::main(std::env::args_os()).into()
+    // The harness starts itself a second time as the guard of its children.
+    match std::env::args().nth(1).as_deref() {
+        Some("guard") => guard::main(),
+        _ => mkraft_harness::cli::main(std::env::args_os()).into(),
+    }
 }

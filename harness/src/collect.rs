@@ -1,0 +1,143 @@
+//! The bodies: stops every node and has each tell what its disk holds.
+//!
+//! In: a cluster, in whatever state the run has left it. Out: `nodes/<id>/dump.jsonl` of each node, beside the
+//! events and the log that the node itself has written there; and a [`Collection`] that says what is missing.
+//! Never: a wait without a bound, or one node's failure that keeps the others from being collected.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::cluster::{
+    ActError, Cluster, Deed, GRACE, GuardError, Launch, Node, NodeFolder, NodeState, Status, at_once,
+};
+
+/// Reading a log takes seconds at most; a dump that hangs is killed with the cluster.
+const DUMP_LIMIT: Duration = Duration::from_secs(60);
+/// Of what a failed dump says, so much is quoted.
+const REASON_BYTES_MAX: u64 = 400;
+
+/// What became of each node, in their order.
+#[derive(Debug)]
+pub struct Collection {
+    pub nodes: Vec<Collected>,
+}
+
+#[derive(Debug)]
+pub struct Collected {
+    pub node: String,
+    /// How it was stopped; None when it was down before.
+    pub stop: Option<Result<Deed, ActError>>,
+    pub dump: Result<(), DumpError>,
+    folder: NodeFolder,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    #[error("{node} has not been stopped, so its disk may still change")]
+    NotStopped { node: String },
+    #[error("failed to dump {node}: {source}")]
+    Spawn { node: String, source: GuardError },
+    #[error("the dump of {node} did not end within {DUMP_LIMIT:?}")]
+    Hangs { node: String },
+    #[error("the dump of {node} ended with {status}: {reason}")]
+    Failed { node: String, status: Status, reason: String },
+    #[error("failed to handle the files of the dump of {node}: {source}")]
+    File { node: String, source: io::Error },
+}
+
+/// Stops what runs or is paused, all at once, then dumps one node after the other.
+pub async fn collect(cluster: &Cluster) -> Collection {
+    let stops = stop_all(cluster).await;
+    let mut nodes = Vec::new();
+    for (node, stop) in cluster.nodes().iter().zip(stops) {
+        let folder = cluster.node_folder(node.name());
+        let dump = match node.state() {
+            NodeState::Down => dump(cluster, node.name(), &folder).await,
+            _ => Err(DumpError::NotStopped { node: node.name().to_string() }),
+        };
+        nodes.push(Collected { node: node.name().to_string(), stop, dump, folder });
+    }
+    Collection { nodes }
+}
+
+impl Collection {
+    /// Everything that is not as it should be, for a person to read.
+    pub fn troubles(&self) -> Vec<String> {
+        let of = |node: &Collected| {
+            let stop = node.stop.as_ref().and_then(|stop| stop.as_ref().err()).map(ActError::to_string);
+            let dump = node.dump.as_ref().err().map(DumpError::to_string);
+            stop.into_iter().chain(dump).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of).collect()
+    }
+
+    /// Keeps the nodes' data in the run folder, where something was violated, or drops it.
+    pub fn keep_data(&self, keep: bool) -> io::Result<()> {
+        if !keep {
+            for node in &self.nodes {
+                fs::remove_dir_all(node.folder.data())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All together, so that none has time to elect itself among the last.
+async fn stop_all(cluster: &Cluster) -> Vec<Option<Result<Deed, ActError>>> {
+    let stop = |node: &Arc<Node>| {
+        let node = Arc::clone(node);
+        async move {
+            match node.state() {
+                NodeState::Down => None,
+                NodeState::Running | NodeState::Paused => Some(node.terminate(GRACE).await),
+            }
+        }
+    };
+    at_once(cluster.nodes().iter().map(stop)).await
+}
+
+async fn dump(cluster: &Cluster, node: &str, folder: &NodeFolder) -> Result<(), DumpError> {
+    // Half a dump would be taken for a short log; so it has its name only when it is whole.
+    let unfinished = folder.dump().with_extension("unfinished");
+    let file_failed = |source| DumpError::File { node: node.to_string(), source };
+    for path in [&folder.dump(), &unfinished, &folder.dump_log()] {
+        remove(path).map_err(file_failed)?;
+    }
+    let launch = Launch {
+        program: cluster.system().program.clone(),
+        arguments: cluster.system().dump_arguments(&folder.data()),
+        environment: Vec::new(),
+        folder: folder.root().to_path_buf(),
+        stdout: unfinished.clone(),
+        stderr: folder.dump_log(),
+    };
+    let guard_failed = |source| DumpError::Spawn { node: node.to_string(), source };
+    let child = cluster.guard().spawn(&launch).await.map_err(guard_failed)?;
+    let exit = match timeout(DUMP_LIMIT, child.exit()).await {
+        Ok(exit) => exit.map_err(guard_failed)?,
+        Err(_) => return Err(DumpError::Hangs { node: node.to_string() }),
+    };
+    if exit.status != Status::Code(0) {
+        let reason = beginning_of(&folder.dump_log()).map_err(file_failed)?;
+        return Err(DumpError::Failed { node: node.to_string(), status: exit.status, reason });
+    }
+    fs::rename(&unfinished, folder.dump()).map_err(file_failed)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn beginning_of(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(REASON_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_string())
+}
