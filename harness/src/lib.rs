@@ -1,9 +1,11 @@
 //! The rooms of the harness; `main.rs` is its door.
 
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod collect;
 pub mod history;
 pub mod nemesis;
+pub mod report;
 pub mod scenario;
 pub mod system;

@@ -1,6 +1,13 @@
 //! The witness book: what clients and the nemesis did, in one file, on one clock.
 
+pub mod folder;
+mod read;
+mod recorder;
+
 use serde::{Deserialize, Serialize};
+
+pub use read::{Ended, History, HistoryError, HistoryFault, Operation, StrikeRecord};
+pub use recorder::{Recorder, monotonic_ns};
 
 /// One line of `history.jsonl`, in Jepsen's words, so that its tools can read it.
 ///

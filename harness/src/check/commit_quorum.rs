@@ -1,0 +1,183 @@
+//! A leader commits what a quorum has on disk, and only by an entry of its own term (§5.3, §5.4.2).
+
+use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
+use super::replay::{Held, Replay};
+use super::verdict::{Finding, Tally, Verdict, count};
+
+/// When a leader commits i, a quorum of the configuration has i durable, and term(i) is its own (§5.3, §5.4.2).
+///
+/// Reads: all nodes' lines merged by time: the logs on all disks at the moment of each leader's `commit` line.
+/// Fails: naming the commit, who had the entry and who did not. Unknown: lines of the log of so many nodes may be
+/// missing that they could make up the quorum; or no leader committed anything. Cannot see: entries durable
+/// without their line (a node killed in between cannot have acknowledged them). Cost: O(entries + commits * nodes).
+pub fn commit_quorum(evidence: &Evidence) -> Verdict {
+    let mut tally = Tally::default();
+    let mut sweep = Sweep::new(evidence);
+    while let Some((node, boot, fact)) = sweep.next() {
+        let Act::Commit { index, term } = fact.act else { continue };
+        let leader = &sweep.followed[node.0 as usize];
+        if !leader.replay.leads() || leader.replay.term != term {
+            continue;
+        }
+        tally.examined += 1;
+        let commit = Commit { index, term, node, boot, fact };
+        match sweep.judge(&commit) {
+            Judged::Held => {}
+            Judged::Short { holders, needed } => tally.violated(short(evidence, &commit, &holders, needed)),
+            Judged::Foreign(held) => tally.violated(foreign(evidence, &commit, &held)),
+            // The gap itself is told below.
+            Judged::Unknown => {}
+        }
+    }
+    tally.doubt_gaps(evidence, Kinds::LOG | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
+    tally.verdict("no leader committed anything in any file", |commits| {
+        let commits = count(commits, "commit");
+        format!("{commits} by leaders: each was on the disks of a quorum, and of the leader's term")
+    })
+}
+
+struct Commit<'e> {
+    index: u64,
+    term: u64,
+    node: NodeRef,
+    boot: &'e Boot,
+    fact: &'e Fact,
+}
+
+enum Judged {
+    Held,
+    /// Fewer than a quorum had it.
+    Short {
+        holders: Vec<NodeRef>,
+        needed: usize,
+    },
+    /// The entry is of another term.
+    Foreign(Held),
+    Unknown,
+}
+
+/// All nodes followed at once, in the order of their common clock.
+struct Sweep<'e> {
+    followed: Vec<Followed<'e>>,
+    /// Nodes of which lines may be missing.
+    holey: Vec<bool>,
+}
+
+struct Followed<'e> {
+    node: &'e Node,
+    rest: Box<dyn Iterator<Item = (&'e Boot, &'e Fact)> + 'e>,
+    next: Option<(&'e Boot, &'e Fact)>,
+    replay: Replay,
+    voters: Vec<NodeRef>,
+    outgoing: Vec<NodeRef>,
+}
+
+impl<'e> Sweep<'e> {
+    fn new(evidence: &'e Evidence) -> Sweep<'e> {
+        let follow = |(_, node): (NodeRef, &'e Node)| {
+            let mut rest: Box<dyn Iterator<Item = _>> = Box::new(node.facts());
+            let next = rest.next();
+            let (voters, outgoing) = (evidence.initial_voters(), Vec::new());
+            Followed { node, rest, next, replay: Replay::default(), voters, outgoing }
+        };
+        let followed = evidence.nodes().map(follow).collect();
+        let holey = evidence.nodes().map(|(node, _)| !evidence.is_whole(node, Kinds::LOG)).collect();
+        Sweep { followed, holey }
+    }
+
+    /// Takes the earliest fact. In the same nanosecond what is written comes before what is committed.
+    fn next(&mut self) -> Option<(NodeRef, &'e Boot, &'e Fact)> {
+        let key = |followed: &Followed| {
+            let (_, fact) = followed.next?;
+            Some((fact.t, matches!(fact.act, Act::Commit { .. })))
+        };
+        let heads = self.followed.iter().enumerate().filter_map(|(at, followed)| Some((key(followed)?, at)));
+        let (_, at) = heads.min()?;
+        let followed = &mut self.followed[at];
+        let (boot, fact) = followed.next?;
+        followed.next = followed.rest.next();
+        _ = followed.replay.take(followed.node, fact);
+        if let Act::Config(config) = &fact.act {
+            followed.voters.clone_from(&config.voters);
+            followed.outgoing.clone_from(&config.outgoing);
+        }
+        Some((NodeRef(at as u32), boot, fact))
+    }
+
+    fn judge(&self, commit: &Commit) -> Judged {
+        let leader = &self.followed[commit.node.0 as usize];
+        let held = |node: &NodeRef| self.followed.get(node.0 as usize)?.replay.log.get(commit.index);
+        let majorities = [&leader.voters, &leader.outgoing];
+        let own_term = |held: &&Held| u64::from(held.entry.term) == commit.term;
+        // A leader may commit before its own disk has the entry.
+        let of_others = || majorities.iter().copied().flatten().filter_map(held).find(own_term);
+        let reference = held(&commit.node).or_else(of_others).copied();
+        if let Some(reference) = reference.filter(|held| !own_term(&held)) {
+            return if leader.replay.trusted { Judged::Foreign(reference) } else { Judged::Unknown };
+        }
+        for voters in majorities.into_iter().filter(|voters| !voters.is_empty()) {
+            let has =
+                |node: &&NodeRef| held(node).zip(reference).is_some_and(|(own, held)| own.agrees(&held));
+            let holders: Vec<_> = voters.iter().filter(has).copied().collect();
+            let needed = voters.len() / 2 + 1;
+            if holders.len() >= needed {
+                continue;
+            }
+            let unsure = |node: &&NodeRef| {
+                !holders.contains(node) && self.holey.get(node.0 as usize).copied().unwrap_or(true)
+            };
+            return match holders.len() + voters.iter().filter(unsure).count() >= needed {
+                true => Judged::Unknown,
+                false => Judged::Short { holders, needed },
+            };
+        }
+        Judged::Held
+    }
+}
+
+fn short(evidence: &Evidence, commit: &Commit, holders: &[NodeRef], needed: usize) -> Finding {
+    let Commit { index, term, node, boot, fact } = *commit;
+    let (name, at) = (evidence.name(node), evidence.at(fact.t));
+    let names: Vec<_> = holders.iter().map(|&holder| evidence.name(holder)).collect();
+    let held = match &names[..] {
+        [] => "no node".to_owned(),
+        names => format!("only {}", names.join(" and ")),
+    };
+    let text = format!(
+        "{name}, leader of term {term}, committed entry {index} at {at}, when {held} had it on disk; a quorum is \
+         {needed}"
+    );
+    let told = format!("{name} committed entry {index} in term {term} at {at}");
+    let mut witnesses = vec![witness(boot, fact, told)];
+    for (other, facts) in evidence.nodes() {
+        if let Some((boot, with)) = facts.line_with(index, fact.t) {
+            let when = if with.t > fact.t { "only then had" } else { "had" };
+            let told = format!(
+                "{} {when} an entry {index} on disk, at {}",
+                evidence.name(other),
+                evidence.at(with.t)
+            );
+            witnesses.push(witness(boot, with, told));
+        }
+    }
+    Finding::new(text, witnesses)
+}
+
+fn foreign(evidence: &Evidence, commit: &Commit, held: &Held) -> Finding {
+    let Commit { index, term, node, boot, fact } = *commit;
+    let (name, at, other) = (evidence.name(node), evidence.at(fact.t), held.entry.term);
+    let text = format!(
+        "{name}, leader of term {term}, committed entry {index} of term {other} at {at}: only an entry of its own \
+         term may be committed by counting"
+    );
+    let mut witnesses = vec![witness(boot, fact, format!("{name} committed entry {index} in term {term}"))];
+    let line = evidence.nodes[node.0 as usize].line_with(index, fact.t);
+    witnesses.extend(line.map(|(boot, with)| {
+        witness(
+            boot,
+            with,
+            format!("{name} appended entry {index} of term {other} at {}", evidence.at(with.t)),
+        )
+    }));
+    Finding::new(text, witnesses)
+}

@@ -1,0 +1,39 @@
+//! At most one node wins each term (§5.2).
+
+use std::collections::BTreeMap;
+
+use mkraft_proto::evidence::Role;
+
+use super::evidence::{Act, Evidence, Kinds, NodeRef, witness};
+use super::verdict::{Finding, Tally, Verdict, Witness, count};
+
+/// At most one node wins each term (§5.2).
+///
+/// Reads: every node's `role` lines. Fails: naming the lines with which two nodes became leader of one term.
+/// Unknown: `role` lines of a node may be missing, or no node ever led. Cannot see: a leader killed before its
+/// line was written. Cost: O(role lines).
+pub fn election_safety(evidence: &Evidence) -> Verdict {
+    let mut tally = Tally::default();
+    let mut leaders: BTreeMap<u64, (NodeRef, Witness)> = BTreeMap::new();
+    for (node, facts) in evidence.nodes() {
+        let name = evidence.name(node);
+        for (boot, fact) in facts.facts() {
+            let Act::Role { term, role: Role::Leader } = fact.act else { continue };
+            tally.examined += 1;
+            let at = evidence.at(fact.t);
+            let told = witness(boot, fact, format!("{name} became leader of term {term} at {at}"));
+            match leaders.get(&term) {
+                Some((other, first)) if *other != node => {
+                    let text = format!("term {term} had two leaders: {} and {name}", evidence.name(*other));
+                    tally.violated(Finding::new(text, [first.clone(), told]));
+                }
+                Some(_) => {}
+                None => _ = leaders.insert(term, (node, told)),
+            }
+        }
+    }
+    tally.doubt_gaps(evidence, Kinds::ROLE);
+    tally.verdict("no node became leader in any file", |_| {
+        format!("{} had a leader, none had two", count(leaders.len() as u64, "term"))
+    })
+}

@@ -1,0 +1,55 @@
+//! The run was worth judging: enough was done for its verdicts to mean anything.
+
+use super::evidence::Evidence;
+use super::numbers::Numbers;
+use super::verdict::{Finding, Tally, Verdict, Witness};
+
+/// What the scenario expects has happened: `ok-min`, `leader-changes-min`, and each kind of operation of the mix
+/// succeeded at least once.
+///
+/// Reads: the history, the `role` lines, the scenario. Fails: never; a run in which too little happened proves
+/// nothing, and proves nothing wrong. Unknown: an expectation is not met, the run was interrupted, or the harness
+/// failed. Cannot see: whether what happened was of the kind the claim is about. Cost: O(operations).
+pub fn expectations(evidence: &Evidence) -> Verdict {
+    let mut tally = Tally::default();
+    let numbers = Numbers::of(evidence);
+    let expect = &evidence.scenario.expect;
+    let mix = &evidence.scenario.workload.mix;
+    let doubt = |tally: &mut Tally, file: &str, text: String| {
+        let witness = Witness { file: file.into(), line: 0, text: text.clone() };
+        tally.doubt(Finding::new(text, [witness]));
+    };
+    tally.examined = numbers.operations();
+    if evidence.info.interrupted {
+        doubt(&mut tally, "run.json", "the run was interrupted before its time".to_owned());
+    }
+    if let Some(failure) = &evidence.info.harness_failure {
+        doubt(&mut tally, "run.json", format!("the harness itself failed: {failure}"));
+    }
+    if numbers.ok() < expect.ok_min {
+        let text = format!("{} operations succeeded; ok-min is {}", numbers.ok(), expect.ok_min);
+        doubt(&mut tally, "history.jsonl", text);
+    }
+    for (f, share) in [("read", mix.read), ("write", mix.write), ("cas", mix.cas)] {
+        let ok = numbers.of_function(f).map_or(0, |counts| counts.ok);
+        if share > 0 && ok == 0 {
+            doubt(
+                &mut tally,
+                "history.jsonl",
+                format!("no {f} ever succeeded, and the mix has a share of it"),
+            );
+        }
+    }
+    if numbers.leader_changes < expect.leader_changes_min {
+        let text = format!(
+            "the leader changed {} times; leader-changes-min is {}",
+            numbers.leader_changes, expect.leader_changes_min
+        );
+        doubt(&mut tally, "nodes", text);
+    }
+    tally.verdict("no operation in the history", |_| {
+        let (ok, changes) = (numbers.ok(), numbers.leader_changes);
+        let (ok_min, changes_min) = (expect.ok_min, expect.leader_changes_min);
+        format!("{ok} operations succeeded (at least {ok_min}), the leader changed {changes} times (at least {changes_min})")
+    })
+}

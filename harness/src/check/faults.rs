@@ -1,0 +1,92 @@
+//! The faults that were planned were done.
+
+use std::collections::BTreeMap;
+
+use super::evidence::{Evidence, history_witness};
+use super::verdict::{Finding, Tally, Verdict, Witness, count};
+use crate::history::{StrikeOutcome, StrikeRecord};
+use crate::scenario::Step;
+
+/// Each step of the plan was done, and was seen to have been done.
+///
+/// Reads: the plan, and the nemesis' lines of the history. Fails: never: what did not happen broke nothing.
+/// Unknown: a step has no lines, or its outcome is indeterminate; or every step with one fault and target was
+/// skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
+/// find their targets down already. Cannot see: whether a fault hurt. Cost: O(steps).
+pub fn faults(evidence: &Evidence) -> Verdict {
+    let mut tally = Tally::default();
+    let steps = &evidence.plan.steps;
+    if steps.is_empty() && evidence.scenario.faults.is_empty() {
+        tally.examined = 1;
+        return tally.verdict("", |_| "the scenario has no faults".to_owned());
+    }
+    let mut strikes: BTreeMap<u64, &StrikeRecord> = BTreeMap::new();
+    for strike in evidence.history.strikes.iter().filter(|strike| &*strike.f != "heal") {
+        if let Some(step) = strike.invoked.step {
+            strikes.insert(step, strike);
+        }
+    }
+    let outcome = |number| strikes.get(&number)?.completed.as_ref()?.outcome;
+    let mut installed: BTreeMap<String, u64> = BTreeMap::new();
+    for (number, step) in (0..).zip(steps) {
+        let done = outcome(number) == Some(StrikeOutcome::Installed);
+        *installed.entry(rule(step)).or_default() += u64::from(done);
+    }
+    let (mut done, mut skipped) = (0, 0);
+    for (number, step) in (0..).zip(steps) {
+        tally.examined += 1;
+        let alike = installed.get(&rule(step)).copied().unwrap_or(0);
+        match outcome(number) {
+            Some(StrikeOutcome::Installed) => done += 1,
+            Some(StrikeOutcome::Skipped) if alike > 0 => {
+                skipped += 1;
+                tally.note(told(evidence, number, step, strikes.get(&number).copied(), "was skipped"));
+            }
+            Some(StrikeOutcome::Skipped) => {
+                let became = "was skipped, as was every step like it";
+                tally.doubt(told(evidence, number, step, strikes.get(&number).copied(), became));
+            }
+            Some(StrikeOutcome::Indeterminate) => {
+                let became = "may or may not have happened";
+                tally.doubt(told(evidence, number, step, strikes.get(&number).copied(), became));
+            }
+            None => {
+                let became = match strikes.get(&number) {
+                    Some(_) => "was begun, and no line says what came of it",
+                    None => "was never begun",
+                };
+                tally.doubt(told(evidence, number, step, strikes.get(&number).copied(), became));
+            }
+        }
+    }
+    tally.verdict("the scenario has faults, and the plan has no step", |steps| {
+        let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        format!("{} planned: {done} done{skipped}", count(steps, "fault"))
+    })
+}
+
+/// What steps of one line of the scenario share.
+fn rule(step: &Step) -> String {
+    format!("{:?} {}", step.fault, step.target).to_lowercase()
+}
+
+fn told(
+    evidence: &Evidence,
+    number: u64,
+    step: &Step,
+    strike: Option<&StrikeRecord>,
+    became: &str,
+) -> Finding {
+    let planned = evidence.epoch_ns.saturating_add(step.at);
+    let text = format!("step {number} ({} at {}) {became}", rule(step), evidence.at(planned));
+    let planned = Witness {
+        file: "plan.jsonl".into(),
+        line: u32::try_from(number + 1).unwrap_or(u32::MAX),
+        text: format!("planned: {} at {}", rule(step), evidence.at(planned)),
+    };
+    let line = strike.map(|strike| {
+        let detail = strike.completed.as_ref().map_or("begun", |completed| completed.detail.as_str());
+        history_witness(strike.completion_line.unwrap_or(strike.invoke_line), detail)
+    });
+    Finding::new(text, [Some(planned), line].into_iter().flatten().collect::<Vec<_>>())
+}

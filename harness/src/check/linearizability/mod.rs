@@ -1,0 +1,221 @@
+//! Clients cannot tell the cluster from one machine that does one operation at a time.
+//!
+//! In: the clients' history. Out: a verdict with, per key that fails, few operations that no order explains.
+//! Never: what nodes say of themselves; a verdict from a search that was not finished.
+//!
+//! # The model
+//!
+//! Each key is a register, absent at first. Linearizability is local (Herlihy & Wing 1990, theorem 1): a history
+//! is linearizable when that of each key is, so each key is judged by itself. An operation is what it *needs* the
+//! register to hold and what it *makes* of it:
+//!
+//! | operation | needs | makes |
+//! |---|---|---|
+//! | `read` that saw v | v | |
+//! | `write` v, `delete` | | v, nothing |
+//! | `cas` from e to v, swapped | e | v |
+//! | `cas` that did not swap and saw v | v | |
+//!
+//! A `cas` that saw the very value it expected and did not swap needs what no register can hold. What failed for
+//! certain and saw nothing is left out. What stayed open (`info`, or the history ends before) may happen at any
+//! time after its invocation, or never: it *may*, the others *must*.
+//!
+//! # What is dropped before the search
+//!
+//! 1. An open read: it asks nothing, and changes nothing.
+//! 2. An open write or `cas` whose value v no other operation needs. If there is an order with it, there is one
+//!    without it: between it and the next operation that makes something, nothing needs v, so nothing needs
+//!    anything there (whatever was linearized in between without needs is such a maker itself), and leaving it
+//!    out changes what the register holds in that stretch alone. If there is an order without it, that order
+//!    stands, because it may never have happened. That v is unique is not needed. Dropping a `cas` drops its need
+//!    too, which may leave another one unneeded: so it is repeated until nothing changes.
+
+mod core;
+mod search;
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::evidence::{Evidence, history_witness};
+use super::verdict::{Finding, Tally, Verdict, count};
+use crate::history::{Ended, Operation};
+pub use search::{Budget, Conclusion, Searched, search};
+
+/// Per key, the operations can be put in an order that respects real time, in which each sees what a register
+/// would hold.
+///
+/// Reads: the clients' operations in the history. Fails: for each key that cannot be explained, naming a small set
+/// of operations that cannot be ordered, and where the longest legal prefix ends. Unknown: the search spent its
+/// budget (how far it came is told), an operation is none of a register, or no operation was acknowledged. Cannot
+/// see: what no client asked for. Cost: exponential at worst, and near linear in practice: 2 000 000 steps and
+/// 2 000 000 remembered states for each key at most.
+pub fn linearizability(evidence: &Evidence) -> Verdict {
+    let mut tally = Tally::default();
+    let mut keys: BTreeMap<Arc<str>, Register> = BTreeMap::new();
+    for (source, operation) in (0..).zip(&evidence.history.operations) {
+        match Asked::of(operation) {
+            Ok(None) => {}
+            Ok(Some((key, asked))) => keys.entry(key).or_default().add(source, operation, asked),
+            Err(why) => {
+                let told = history_witness(operation.invoke_line, why);
+                tally.doubt(Finding::new(format!("an operation that no register has: {why}"), [told]));
+            }
+        }
+    }
+    let mut dropped = 0;
+    for (key, register) in &keys {
+        tally.examined += register.operations.iter().filter(|operation| operation.must).count() as u64;
+        let operations = needed(&register.operations);
+        dropped += register.operations.len() - operations.len();
+        let searched = search(&operations, Budget::DEFAULT);
+        match searched.conclusion {
+            Conclusion::Linearizable => {}
+            Conclusion::NotLinearizable => {
+                tally.violated(core::finding(evidence, key, register, &operations));
+            }
+            Conclusion::OutOfBudget => {
+                let Searched { steps, reached, total, .. } = searched;
+                let text = format!(
+                    "key {key}: the search gave up after {steps} steps; it had ordered {reached} of {total} operations"
+                );
+                let told = register
+                    .operations
+                    .last()
+                    .map(|last| history_witness(last.call, "the key's last operation"));
+                tally.doubt(Finding::new(text, told.into_iter().collect::<Vec<_>>()));
+            }
+        }
+    }
+    tally.verdict("no operation on a register was acknowledged", |examined| {
+        let keys = count(keys.len() as u64, "key");
+        format!("{examined} operations on {keys} have an order ({dropped} open ones, unobserved, left out)")
+    })
+}
+
+/// An operation on one register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Act {
+    /// Line of the invocation: lines are in the order of time.
+    pub call: u32,
+    /// Line of the completion; [`OPEN`] when there is none that binds.
+    pub ret: u32,
+    pub needs: Option<Held>,
+    pub makes: Option<Held>,
+    /// It happened; else it may have.
+    pub must: bool,
+    /// Place in the history's operations, for words.
+    pub source: u32,
+}
+
+/// The completion of what may happen at any later time.
+pub const OPEN: u32 = u32::MAX;
+
+/// What a register holds, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Held(pub u32);
+
+impl Held {
+    /// What each register holds at first.
+    pub const ABSENT: Held = Held(0);
+    /// What none ever holds.
+    pub const IMPOSSIBLE: Held = Held(u32::MAX);
+}
+
+/// What an operation needs and makes, with values still as in the history.
+struct Asked<'h> {
+    needs: Option<&'h Value>,
+    makes: Option<&'h Value>,
+    impossible: bool,
+    must: bool,
+}
+
+impl<'h> Asked<'h> {
+    /// None for what certainly did not happen or may be left out; an error for what is no register's operation.
+    fn of(operation: &'h Operation) -> Result<Option<(Arc<str>, Asked<'h>)>, &'static str> {
+        let must = operation.ended == Ended::Ok;
+        let failed = operation.ended == Ended::Fail;
+        let mut asked = Asked { needs: None, makes: None, impossible: false, must };
+        match (&*operation.f, &operation.seen) {
+            ("read", _) if !must => return Ok(None),
+            ("read", _) => asked.needs = Some(&operation.result),
+            ("write" | "delete", _) if failed => return Ok(None),
+            ("write", _) if operation.value.is_null() => return Err("a write without a value"),
+            ("write", _) => asked.makes = Some(&operation.value),
+            ("delete", _) => asked.makes = Some(&Value::Null),
+            ("cas", seen) => {
+                let Some([expected, new]) = operation.value.as_array().map(Vec::as_slice) else {
+                    return Err("a cas whose value is not [expected, new]");
+                };
+                match (failed, seen) {
+                    (true, None) => return Ok(None),
+                    (true, Some(seen)) => {
+                        asked.needs = Some(seen);
+                        asked.impossible = seen == expected;
+                        asked.must = true;
+                    }
+                    (false, _) => (asked.needs, asked.makes) = (Some(expected), Some(new)),
+                }
+            }
+            _ => return Err("its function is none of read, write, cas, delete"),
+        }
+        let key = operation.key.clone().ok_or("it has no key")?;
+        Ok(Some((key, asked)))
+    }
+}
+
+/// The history of one key.
+#[derive(Debug, Default)]
+struct Register {
+    operations: Vec<Act>,
+    values: HashMap<String, Held>,
+}
+
+impl Register {
+    fn add(&mut self, source: u32, operation: &Operation, asked: Asked) {
+        let mut number = |value: &Value| {
+            if value.is_null() {
+                return Held::ABSENT;
+            }
+            let next = Held(self.values.len() as u32 + 1);
+            *self.values.entry(value.to_string()).or_insert(next)
+        };
+        let needs = asked.needs.map(&mut number);
+        let makes = asked.makes.map(&mut number);
+        let needs = if asked.impossible { Some(Held::IMPOSSIBLE) } else { needs };
+        let ret = operation.completion_line.filter(|_| asked.must).unwrap_or(OPEN);
+        let act = Act { call: operation.invoke_line, ret, needs, makes, must: asked.must, source };
+        self.operations.push(act);
+    }
+}
+
+/// Leaves out what need not be looked at: see the module's documentation.
+pub fn needed(operations: &[Act]) -> Vec<Act> {
+    let mut needs: HashMap<Held, usize> = HashMap::new();
+    for operation in operations {
+        operation.needs.into_iter().for_each(|value| *needs.entry(value).or_default() += 1);
+    }
+    let mut kept = operations.to_vec();
+    loop {
+        let before = kept.len();
+        kept.retain(|operation| {
+            let own = |value| usize::from(operation.needs == Some(value));
+            let unneeded = match operation.makes {
+                Some(value) => needs.get(&value).copied().unwrap_or(0) == own(value),
+                None => true,
+            };
+            if operation.must || !unneeded {
+                return true;
+            }
+            if let Some(count) = operation.needs.and_then(|value| needs.get_mut(&value)) {
+                *count -= 1;
+            }
+            false
+        });
+        if kept.len() == before {
+            return kept;
+        }
+    }
+}

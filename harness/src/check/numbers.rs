@@ -1,0 +1,89 @@
+//! The run in numbers, for the report and for what a scenario expects.
+//!
+//! In: evidence. Out: [`Numbers`]. Never: a verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mkraft_proto::evidence::Role;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{Act, Evidence};
+use super::recovery::recovery_seconds;
+use crate::history::{Ended, StrikeOutcome};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// By function: `read`, `write`, ...
+    pub functions: BTreeMap<String, Counts>,
+    /// By kind of fault; heals are left out.
+    pub faults: BTreeMap<String, Strikes>,
+    /// Terms with a leader, less one.
+    pub leader_changes: u64,
+    /// From the last heal to the first write that succeeded after it.
+    pub recovery_seconds: Option<f64>,
+    /// Length of the load.
+    pub load_seconds: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub ok: u64,
+    pub fail: u64,
+    pub info: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strikes {
+    pub installed: u64,
+    pub skipped: u64,
+    /// Or without a line that says what came of it.
+    pub indeterminate: u64,
+}
+
+impl Numbers {
+    pub fn of(evidence: &Evidence) -> Numbers {
+        let mut numbers = Numbers { recovery_seconds: recovery_seconds(evidence), ..Numbers::default() };
+        for operation in &evidence.history.operations {
+            let counts = match numbers.functions.get_mut(&*operation.f) {
+                Some(counts) => counts,
+                None => numbers.functions.entry(operation.f.to_string()).or_default(),
+            };
+            match operation.ended {
+                Ended::Ok => counts.ok += 1,
+                Ended::Fail => counts.fail += 1,
+                Ended::Info => counts.info += 1,
+            }
+        }
+        for strike in evidence.history.strikes.iter().filter(|strike| &*strike.f != "heal") {
+            let strikes = numbers.faults.entry(strike.f.to_string()).or_default();
+            match strike.completed.as_ref().and_then(|completed| completed.outcome) {
+                Some(StrikeOutcome::Installed) => strikes.installed += 1,
+                Some(StrikeOutcome::Skipped) => strikes.skipped += 1,
+                Some(StrikeOutcome::Indeterminate) | None => strikes.indeterminate += 1,
+            }
+        }
+        let facts = evidence.nodes.iter().flat_map(|node| node.facts());
+        let terms: BTreeSet<u64> = facts
+            .filter_map(|(_, fact)| match fact.act {
+                Act::Role { term, role: Role::Leader } => Some(term),
+                _ => None,
+            })
+            .collect();
+        numbers.leader_changes = (terms.len() as u64).saturating_sub(1);
+        let load = evidence.info.load_began_ns.zip(evidence.info.load_ended_ns);
+        numbers.load_seconds = load.map(|(began, ended)| ended.saturating_sub(began) as f64 / 1e9);
+        numbers
+    }
+
+    pub fn of_function(&self, f: &str) -> Option<Counts> {
+        self.functions.get(f).copied()
+    }
+
+    pub fn ok(&self) -> u64 {
+        self.functions.values().map(|counts| counts.ok).sum()
+    }
+
+    pub fn operations(&self) -> u64 {
+        self.functions.values().map(|counts| counts.ok + counts.fail + counts.info).sum()
+    }
+}

@@ -1,0 +1,282 @@
+//! The run folder: where each file of a run stands, and the small ones read and written whole.
+//!
+//! In: a root. Out: paths, [`RunInfo`], the plan. Never: the meaning of what a file says, or a path that leaves
+//! the folder: a folder copied elsewhere is the same folder.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{Plan, PlanError};
+
+/// `runs/<scenario>-<seed>[-k]/`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+/// `run.json`: what else one must know about a run to judge and to repeat it. Times are CLOCK_MONOTONIC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunInfo {
+    pub scenario: String,
+    pub seed: u64,
+    pub harness_version: String,
+    /// What the node's binary says of itself.
+    pub node_version: String,
+    pub node_binary: Binary,
+    /// Wall clock, RFC 3339.
+    pub started: String,
+    /// Null when the run never came so far.
+    pub load_began_ns: Option<u64>,
+    pub load_ended_ns: Option<u64>,
+    /// When the conductor's last heal of everything was done.
+    pub last_heal_ns: Option<u64>,
+    pub nodes: Vec<NodeRun>,
+    /// Why the harness itself could not do its work.
+    pub harness_failure: Option<String>,
+    /// A person ended the run before its time.
+    pub interrupted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Binary {
+    pub path: String,
+    /// xxh3-64 of the file, 16 hex digits.
+    pub xxh3: String,
+}
+
+/// What the harness saw of one node from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRun {
+    pub id: String,
+    /// One for each process started, in order.
+    pub boots: Vec<BootRun>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootRun {
+    /// The process was seen to answer: from then on it must have left a file of evidence.
+    pub answered: bool,
+    pub end: End,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Exit code 0: its last line of evidence is `stop`.
+    Stopped,
+    /// By this signal; its last line may be cut.
+    Signal(i32),
+    /// With this code, which is not 0.
+    Exit(i32),
+    /// Nobody saw.
+    Unseen,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("failed to read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("failed to write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: expected {expected}: {source}", path.display())]
+    Parse { path: PathBuf, line: usize, expected: &'static str, source: serde_json::Error },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+impl RunFolder {
+    pub fn new(root: impl Into<PathBuf>) -> RunFolder {
+        RunFolder { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The scenario as resolved.
+    pub fn scenario(&self) -> PathBuf {
+        self.root.join("scenario.yaml")
+    }
+
+    pub fn info(&self) -> PathBuf {
+        self.root.join("run.json")
+    }
+
+    pub fn plan(&self) -> PathBuf {
+        self.root.join("plan.jsonl")
+    }
+
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.jsonl")
+    }
+
+    pub fn nodes(&self) -> PathBuf {
+        self.root.join("nodes")
+    }
+
+    pub fn node(&self, id: &str) -> PathBuf {
+        self.nodes().join(id)
+    }
+
+    pub fn events(&self, id: &str) -> PathBuf {
+        self.node(id).join("events")
+    }
+
+    pub fn boot(&self, id: &str, boot: u64) -> PathBuf {
+        self.events(id).join(format!("boot-{boot:04}.jsonl"))
+    }
+
+    pub fn dump(&self, id: &str) -> PathBuf {
+        self.node(id).join("dump.jsonl")
+    }
+
+    pub fn stderr(&self, id: &str) -> PathBuf {
+        self.node(id).join("stderr.log")
+    }
+
+    /// Kept when something was violated.
+    pub fn data(&self, id: &str) -> PathBuf {
+        self.node(id).join("data")
+    }
+
+    pub fn results(&self) -> PathBuf {
+        self.root.join("results.json")
+    }
+
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    pub fn junit(&self) -> PathBuf {
+        self.root.join("junit.xml")
+    }
+
+    /// As witnesses name files: from the root, with `/`.
+    pub fn relative(&self, path: &Path) -> String {
+        let path = path.strip_prefix(&self.root).unwrap_or(path);
+        let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        parts.join("/")
+    }
+
+    pub fn read_info(&self) -> Result<RunInfo, FolderError> {
+        read_json(&self.info(), "a run.json")
+    }
+
+    pub fn write_info(&self, info: &RunInfo) -> Result<(), FolderError> {
+        write_json(&self.info(), info)
+    }
+
+    pub fn read_plan(&self) -> Result<Plan, FolderError> {
+        let path = self.plan();
+        let text =
+            fs::read_to_string(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
+        Ok(Plan::from_jsonl(&path.display().to_string(), &text)?)
+    }
+
+    pub fn write_plan(&self, plan: &Plan) -> Result<(), FolderError> {
+        write(&self.plan(), plan.to_jsonl().as_bytes())
+    }
+}
+
+/// Reads a JSON file whole; `expected` says in an error what it should have been.
+pub fn read_json<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, FolderError> {
+    let text = fs::read(path).map_err(|source| FolderError::Read { path: path.into(), source })?;
+    serde_json::from_slice(&text).map_err(|source| FolderError::Parse {
+        path: path.into(),
+        line: source.line(),
+        expected,
+        source,
+    })
+}
+
+/// Writes a JSON file whole, indented, so that a person can read it.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FolderError> {
+    let mut text = encode(path, serde_json::to_string_pretty(value))?;
+    text.push('\n');
+    write(path, text.as_bytes())
+}
+
+/// Writes beside the place and renames, so that nobody ever reads half a file.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let failed = |source| FolderError::Write { path: path.into(), source };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+fn encode(path: &Path, text: serde_json::Result<String>) -> Result<String, FolderError> {
+    text.map_err(|source| FolderError::Write { path: path.into(), source: source.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{FaultKind, Step};
+
+    fn info() -> RunInfo {
+        RunInfo {
+            scenario: "quickstart".into(),
+            seed: 7,
+            harness_version: "0.1.0".into(),
+            node_version: "mkraft-node 0.1.0".into(),
+            node_binary: Binary { path: "/opt/mkraft-node".into(), xxh3: "00000000000000ab".into() },
+            started: "2024-05-06T07:08:09Z".into(),
+            load_began_ns: Some(1),
+            load_ended_ns: None,
+            last_heal_ns: Some(3),
+            nodes: vec![NodeRun {
+                id: "n1".into(),
+                boots: vec![
+                    BootRun { answered: true, end: End::Signal(9) },
+                    BootRun { answered: false, end: End::Stopped },
+                ],
+            }],
+            harness_failure: None,
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::new(folder.path());
+        run.write_info(&info()).unwrap();
+        assert_eq!(run.read_info().unwrap(), info());
+        let step = |at| Step { at, fault: FaultKind::Kill, target: "leader".into(), hold: 2, draw: 3 };
+        let plan = Plan { steps: vec![step(1), step(2)] };
+        run.write_plan(&plan).unwrap();
+        assert_eq!(run.read_plan().unwrap(), plan);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::new(folder.path());
+        let missing = run.read_info().unwrap_err().to_string();
+        assert!(missing.contains("run.json"), "{missing}");
+        fs::write(run.plan(), "{\"at\":1,\"fault\":\"kill\",\"target\":\"all\",\"hold\":0,\"draw\":0}\n{}\n")
+            .unwrap();
+        let garbage = run.read_plan().unwrap_err().to_string();
+        assert!(garbage.contains("plan.jsonl:2: expected a step of the plan"), "{garbage}");
+    }
+
+    #[test]
+    fn a_relative_path_says_nothing_of_where_the_folder_stands() {
+        let run = RunFolder::new("/somewhere/runs/x-1");
+        assert_eq!(run.relative(&run.boot("n2", 3)), "nodes/n2/events/boot-0003.jsonl");
+    }
+}

@@ -1,0 +1,356 @@
+//! Reads the witness book back and pairs each invocation with what came of it.
+//!
+//! In: `history.jsonl`. Out: [`History`], or an error that names the lines. Never: a line that is passed over, or
+//! an outcome that nobody recorded.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Op, OpType, Process, Strike};
+
+/// A whole history, in the order of invocation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct History {
+    pub operations: Vec<Operation>,
+    pub strikes: Vec<StrikeRecord>,
+    /// How many lines the file has.
+    pub lines: u32,
+}
+
+/// A client's operation, from invocation to completion. Lines count from 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    pub process: u64,
+    pub f: Arc<str>,
+    pub key: Option<Arc<str>>,
+    /// As invoked: a write's value, a compare-and-swap's `[expected, new]`.
+    pub value: Value,
+    /// As completed: what a read saw.
+    pub result: Value,
+    /// What a compare-and-swap found when it did not swap.
+    pub seen: Option<Value>,
+    pub error: Option<Arc<str>>,
+    pub node: Option<Arc<str>>,
+    /// Session and sequence, which join a write to its log entry.
+    pub ticket: Option<(u64, u64)>,
+    pub invoked_at: u64,
+    /// When the line that ended it was written; none when the history ends before.
+    pub completed_at: Option<u64>,
+    pub ended: Ended,
+    pub invoke_line: u32,
+    pub completion_line: Option<u32>,
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// It happened, between invocation and completion.
+    Ok,
+    /// It certainly did not and will not happen.
+    Fail,
+    /// Open to the end of time.
+    Info,
+}
+
+/// A fault done (`f` is its kind) or undone (`heal`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrikeRecord {
+    pub f: Arc<str>,
+    pub invoked: Strike,
+    pub completed: Option<Strike>,
+    pub invoked_at: u64,
+    pub completed_at: Option<u64>,
+    pub invoke_line: u32,
+    pub completion_line: Option<u32>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}:{line}: {fault}", path.display())]
+pub struct HistoryError {
+    pub path: PathBuf,
+    /// From 1; 0 when the file as a whole is meant.
+    pub line: u32,
+    pub fault: Box<HistoryFault>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryFault {
+    #[error("failed to read: {0}")]
+    Read(#[from] io::Error),
+    #[error("expected one operation as a JSON object: {0}")]
+    NotAnOp(#[from] serde_json::Error),
+    #[error("the last line is cut: expected it to end with a newline")]
+    Cut,
+    #[error("expected index {expected}, found {found}")]
+    Index { expected: u64, found: u64 },
+    #[error("time {time} ns is before the {before} ns of line {line_before}")]
+    TimeFalls { time: u64, before: u64, line_before: u32 },
+    #[error("process {process} invokes `{f}` while its operation of line {open} is not complete")]
+    Busy { process: u64, f: String, open: u32 },
+    #[error("process {process} invokes again after line {info} left its operation open for ever")]
+    Departed { process: u64, info: u32 },
+    #[error("process {process} completes `{f}` without having invoked anything")]
+    NotInvoked { process: u64, f: String },
+    #[error(
+        "process {process} completes `{f}` of key {key:?}, but line {open} invoked `{open_f}` of {open_key:?}"
+    )]
+    Mismatch {
+        process: u64,
+        f: String,
+        key: Option<String>,
+        open: u32,
+        open_f: String,
+        open_key: Option<String>,
+    },
+    #[error("expected the value of a nemesis line (step, target, nodes, outcome, detail): {0}")]
+    NotAStrike(serde_json::Error),
+    #[error("the nemesis completes `{f}` of step {step:?}, which no line before invoked")]
+    StrikeNotInvoked { f: String, step: Option<u64> },
+    #[error("the nemesis invokes, then records `info`; found `{0:?}`")]
+    StrikeType(OpType),
+}
+
+impl History {
+    /// Reads line by line and checks the rules of [`Op`].
+    pub fn read(path: &Path) -> Result<History, HistoryError> {
+        let mut reader = Reader::default();
+        let mut line = 0;
+        let mut result = || -> Result<(), HistoryFault> {
+            let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
+            let mut text = String::new();
+            while file.read_line(&mut text)? > 0 {
+                line += 1;
+                if !text.ends_with('\n') {
+                    return Err(HistoryFault::Cut);
+                }
+                reader.line(line, serde_json::from_str(&text)?)?;
+                text.clear();
+            }
+            Ok(())
+        };
+        match result() {
+            Ok(()) => Ok(reader.history),
+            Err(fault) => Err(HistoryError { path: path.into(), line, fault: Box::new(fault) }),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    history: History,
+    clients: HashMap<u64, Client>,
+    /// Positions in `history.strikes` which wait for their completion.
+    open_strikes: Vec<usize>,
+    names: HashSet<Arc<str>>,
+    time: u64,
+}
+
+enum Client {
+    Idle,
+    /// Position in `history.operations`.
+    Busy(usize),
+    /// Left an operation open at this line.
+    Departed(u32),
+}
+
+impl Reader {
+    fn line(&mut self, line: u32, op: Op) -> Result<(), HistoryFault> {
+        let expected = u64::from(line) - 1;
+        if op.index != expected {
+            return Err(HistoryFault::Index { expected, found: op.index });
+        }
+        if op.time < self.time {
+            let (before, line_before) = (self.time, line - 1);
+            return Err(HistoryFault::TimeFalls { time: op.time, before, line_before });
+        }
+        self.time = op.time;
+        self.history.lines = line;
+        match (op.process, op.kind) {
+            (Process::Client(process), OpType::Invoke) => self.invoke(line, process, op),
+            (Process::Client(process), _) => self.complete(line, process, op),
+            (Process::Nemesis(_), OpType::Invoke) => self.strike(line, op),
+            (Process::Nemesis(_), OpType::Info) => self.struck(line, op),
+            (Process::Nemesis(_), kind) => Err(HistoryFault::StrikeType(kind)),
+        }
+    }
+
+    fn invoke(&mut self, line: u32, process: u64, op: Op) -> Result<(), HistoryFault> {
+        let at = self.history.operations.len();
+        match self.clients.insert(process, Client::Busy(at)) {
+            Some(Client::Busy(open)) => {
+                let open = self.history.operations[open].invoke_line;
+                return Err(HistoryFault::Busy { process, f: op.f, open });
+            }
+            Some(Client::Departed(info)) => return Err(HistoryFault::Departed { process, info }),
+            Some(Client::Idle) | None => {}
+        }
+        let operation = Operation {
+            process,
+            f: self.name(op.f),
+            key: op.key.map(|key| self.name(key)),
+            value: op.value,
+            result: Value::Null,
+            seen: None,
+            error: None,
+            node: op.node.map(|node| self.name(node)),
+            ticket: op.session.zip(op.sequence),
+            invoked_at: op.time,
+            completed_at: None,
+            ended: Ended::Info,
+            invoke_line: line,
+            completion_line: None,
+        };
+        self.history.operations.push(operation);
+        Ok(())
+    }
+
+    fn complete(&mut self, line: u32, process: u64, op: Op) -> Result<(), HistoryFault> {
+        let (ended, client) = match op.kind {
+            OpType::Ok => (Ended::Ok, Client::Idle),
+            OpType::Fail => (Ended::Fail, Client::Idle),
+            OpType::Info | OpType::Invoke => (Ended::Info, Client::Departed(line)),
+        };
+        let Some(Client::Busy(at)) = self.clients.insert(process, client) else {
+            return Err(HistoryFault::NotInvoked { process, f: op.f });
+        };
+        let open = &self.history.operations[at];
+        if *open.f != *op.f || open.key.as_deref() != op.key.as_deref() {
+            return Err(HistoryFault::Mismatch {
+                process,
+                f: op.f,
+                key: op.key,
+                open: open.invoke_line,
+                open_f: open.f.to_string(),
+                open_key: open.key.as_deref().map(String::from),
+            });
+        }
+        let node = op.node.map(|node| self.name(node));
+        let error = op.error.map(|error| self.name(error));
+        let operation = &mut self.history.operations[at];
+        operation.result = op.value;
+        operation.seen = op.seen;
+        operation.error = error;
+        operation.node = node.or(operation.node.take());
+        operation.ticket = op.session.zip(op.sequence).or(operation.ticket);
+        operation.completed_at = Some(op.time);
+        operation.ended = ended;
+        operation.completion_line = Some(line);
+        Ok(())
+    }
+
+    fn strike(&mut self, line: u32, op: Op) -> Result<(), HistoryFault> {
+        let invoked = serde_json::from_value(op.value).map_err(HistoryFault::NotAStrike)?;
+        self.open_strikes.push(self.history.strikes.len());
+        let strike = StrikeRecord {
+            f: self.name(op.f),
+            invoked,
+            completed: None,
+            invoked_at: op.time,
+            completed_at: None,
+            invoke_line: line,
+            completion_line: None,
+        };
+        self.history.strikes.push(strike);
+        Ok(())
+    }
+
+    /// Faults overlap, so a completion belongs to the oldest open line of the same act of the same step.
+    fn struck(&mut self, line: u32, op: Op) -> Result<(), HistoryFault> {
+        let completed: Strike = serde_json::from_value(op.value).map_err(HistoryFault::NotAStrike)?;
+        let strikes = &mut self.history.strikes;
+        let matches = |&at: &usize| *strikes[at].f == *op.f && strikes[at].invoked.step == completed.step;
+        let Some(place) = self.open_strikes.iter().position(matches) else {
+            return Err(HistoryFault::StrikeNotInvoked { f: op.f, step: completed.step });
+        };
+        let strike = &mut strikes[self.open_strikes.remove(place)];
+        strike.completed = Some(completed);
+        strike.completed_at = Some(op.time);
+        strike.completion_line = Some(line);
+        Ok(())
+    }
+
+    /// The few names of a history are kept once.
+    fn name(&mut self, name: String) -> Arc<str> {
+        if let Some(name) = self.names.get(name.as_str()) {
+            return name.clone();
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<History, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.jsonl");
+        std::fs::write(&path, text).unwrap();
+        History::read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_completion_finds_its_invocation() {
+        let history = read(
+            r#"{"index":0,"time":5,"process":0,"type":"invoke","f":"cas","key":"k","value":[1,2],"session":7,"sequence":8}
+{"index":1,"time":6,"process":"nemesis","type":"invoke","f":"kill","value":{"step":0,"target":"leader","nodes":[],"outcome":null,"detail":""}}
+{"index":2,"time":6,"process":1,"type":"invoke","f":"read","key":"k","value":null}
+{"index":3,"time":7,"process":0,"type":"fail","f":"cas","key":"k","value":[1,2],"seen":null}
+{"index":4,"time":8,"process":"nemesis","type":"info","f":"kill","value":{"step":0,"target":"leader","nodes":["n1"],"outcome":"installed","detail":"n1: ended by signal 9"}}
+"#,
+        )
+        .unwrap();
+        let [cas, read] = &history.operations[..] else { panic!("{history:?}") };
+        assert_eq!((cas.ended, cas.completed_at, cas.completion_line), (Ended::Fail, Some(7), Some(4)));
+        assert_eq!((cas.ticket, cas.seen.clone()), (Some((7, 8)), Some(Value::Null)));
+        assert_eq!((read.ended, read.completed_at, read.invoke_line), (Ended::Info, None, 3));
+        assert_eq!(history.strikes[0].completed.as_ref().unwrap().nodes, ["n1"]);
+    }
+
+    #[test]
+    fn a_broken_rule_is_named_with_its_lines() {
+        let invoke = |index: u64, process: u64| {
+            format!(
+                r#"{{"index":{index},"time":{index},"process":{process},"type":"invoke","f":"read","key":"k"}}"#
+            ) + "\n"
+        };
+        let end = |index: u64, kind: &str, f: &str| {
+            format!(r#"{{"index":{index},"time":{index},"process":0,"type":"{kind}","f":"{f}","key":"k"}}"#)
+                + "\n"
+        };
+        let cases = [
+            (invoke(0, 0) + &invoke(2, 1), "history.jsonl:2: expected index 1, found 2"),
+            (invoke(0, 0) + &invoke(1, 0), ":2: process 0 invokes `read` while its operation of line 1"),
+            (
+                invoke(0, 0) + &end(1, "info", "read") + &invoke(2, 0),
+                ":3: process 0 invokes again after line 2",
+            ),
+            (end(0, "ok", "read"), ":1: process 0 completes `read` without"),
+            (
+                invoke(0, 0) + &end(1, "ok", "write"),
+                ":2: process 0 completes `write` of key Some(\"k\"), but line 1",
+            ),
+            (invoke(0, 0) + "garbage\n", ":2: expected one operation"),
+            (invoke(0, 0) + r#"{"index":1,"#, ":2: the last line is cut"),
+            (
+                invoke(0, 0) + r#"{"index":1,"time":1,"process":"nemesis","type":"ok","f":"kill"}"# + "\n",
+                ":2: the nemesis invokes",
+            ),
+        ];
+        for (text, expected) in cases {
+            let error = read(&text).unwrap_err();
+            assert!(error.contains(expected), "{error}\nshould contain\n{expected}");
+        }
+        let late = invoke(0, 0).replace("\"time\":0", "\"time\":9");
+        assert!(
+            read(&(late + &invoke(1, 1))).unwrap_err().contains("time 1 ns is before the 9 ns of line 1")
+        );
+    }
+}

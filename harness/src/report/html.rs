@@ -1,0 +1,204 @@
+//! One page for a browser, which needs nothing beside itself.
+//!
+//! In: the folder, evidence and results. Out: HTML, light or dark as the reader likes. Never: a script, a request
+//! to anywhere, a path outside the folder.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::svg;
+use crate::check::{CheckResult, Evidence, Overall, Results, Status, Witness};
+use crate::history::folder::RunFolder;
+
+/// Lines shown before and after a witness.
+const CONTEXT: u32 = 1;
+
+/// Characters of a line shown at most.
+const LINE_MAX: usize = 400;
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #1c2024; --paper: #fdfdfc; --faint: #6b7280; --rule: #e3e3e0;
+  --good: #18794e; --bad: #c62a2f; --open: #9a6700; --leads: #6aa9e9; --down: #e5484d; --soft: #f4f4f2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e6; --paper: #17181a; --faint: #9a9fa6; --rule: #303236;
+  --good: #4cc38a; --bad: #ff6b70; --open: #f5c451; --leads: #2f6fb0; --down: #b5393f; --soft: #202225; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 1060px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
+p { margin: .3rem 0; } .faint { color: var(--faint); }
+table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .25rem .8rem .25rem 0;
+  border-bottom: 1px solid var(--rule); vertical-align: top; font-weight: normal; } th { color: var(--faint); }
+td.number, th.number { text-align: right; }
+.holds { color: var(--good); } .violated { color: var(--bad); font-weight: 600; }
+.unknown { color: var(--open); font-weight: 600; }
+pre { background: var(--soft); padding: .6rem .8rem; overflow-x: auto; font-size: 12.5px; line-height: 1.45;
+  border-radius: 4px; margin: .3rem 0 .8rem; } pre b { color: var(--bad); font-weight: 600; }
+svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
+.up { fill: var(--rule); } .down, .not-ok { fill: var(--down); } .leads, .ok { fill: var(--leads); }
+.fault { fill: var(--open); } code { font-size: .9em; }
+";
+
+/// The page.
+pub fn page(folder: &RunFolder, evidence: &Evidence, results: &Results) -> String {
+    let (word, class) = match results.overall {
+        Overall::Holds => ("Holds", "holds"),
+        Overall::Violated => ("Violated", "violated"),
+        Overall::Unknown => ("Unknown", "unknown"),
+        Overall::HarnessFailed => ("The harness failed", "unknown"),
+    };
+    let title = format!("{word}: {}, seed {}", results.scenario, results.seed);
+    let stories = || results.checks.iter().filter(|check| !check.verdict.findings.is_empty());
+    let context = Context::read(folder, stories());
+    let info = &evidence.info;
+    let markup = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { span class=(class) { (word) } ": " (results.scenario) ", seed " (results.seed) }
+                p { (results.claim) }
+                @if let Some(failure) = &results.harness_failure { p.unknown { "The harness failed: " (failure) } }
+                p.faint {
+                    "Started " (info.started) ", harness " (info.harness_version) ", node " (info.node_version)
+                    " (" (info.node_binary.xxh3) ")"
+                }
+                h2 { "Verdicts" }
+                (verdicts(results))
+                h2 { "Faults and leaders" }
+                (PreEscaped(svg::timeline(evidence)))
+                h2 { "Operations completed" }
+                (PreEscaped(svg::throughput(evidence)))
+                (numbers(results))
+                @for check in stories() { (story(check, &context)) }
+            }
+        }
+    };
+    markup.into_string()
+}
+
+fn class(status: Status) -> &'static str {
+    match status {
+        Status::Holds => "holds",
+        Status::Violated => "violated",
+        Status::Unknown => "unknown",
+    }
+}
+
+fn verdicts(results: &Results) -> Markup {
+    html! {
+        table {
+            @for check in &results.checks {
+                tr {
+                    td class=(class(check.verdict.status)) { (class(check.verdict.status)) }
+                    td {
+                        @if check.verdict.findings.is_empty() { (check.name) }
+                        @else { a href=(format!("#{}", check.name)) { (check.name) } }
+                    }
+                    td.faint { (check.section) }
+                    td { (check.verdict.summary) }
+                }
+            }
+        }
+    }
+}
+
+fn numbers(results: &Results) -> Markup {
+    let numbers = &results.numbers;
+    html! {
+        table {
+            tr { th { "" } th.number { "ok" } th.number { "fail" } th.number { "info" } }
+            @for (f, counts) in &numbers.functions {
+                tr {
+                    td { (f) }
+                    td.number { (counts.ok) } td.number { (counts.fail) } td.number { (counts.info) }
+                }
+            }
+            @if !numbers.faults.is_empty() {
+                tr { th { "" } th.number { "done" } th.number { "skipped" } th.number { "unclear" } }
+            }
+            @for (kind, strikes) in &numbers.faults {
+                tr {
+                    td { (kind) }
+                    td.number { (strikes.installed) } td.number { (strikes.skipped) }
+                    td.number { (strikes.indeterminate) }
+                }
+            }
+        }
+        p.faint {
+            "The leader changed " (numbers.leader_changes) " times."
+            @if let Some(took) = numbers.recovery_seconds {
+                " The first write succeeded " (format!("{took:.3}")) " s after the last heal."
+            }
+        }
+    }
+}
+
+fn story(check: &CheckResult, context: &Context) -> Markup {
+    let status = class(check.verdict.status);
+    html! {
+        h2 id=(check.name) { span class=(status) { (check.name) } " " span.faint { (check.claim) } }
+        @for finding in &check.verdict.findings {
+            p { (finding.text) }
+            @if !finding.drawing.is_empty() { pre { (finding.drawing.join("\n")) } }
+            @for witness in &finding.witnesses {
+                p.faint { code { (witness.file) ":" (witness.line) } " " (witness.text) }
+                (context.show(witness))
+            }
+        }
+        @if check.verdict.more > 0 { p { "... and " (check.verdict.more) " more like these" } }
+    }
+}
+
+/// The lines that witnesses name, with those around them; each file is read once.
+struct Context {
+    lines: BTreeMap<(String, u32), String>,
+}
+
+impl Context {
+    fn read<'r>(folder: &RunFolder, checks: impl Iterator<Item = &'r CheckResult>) -> Context {
+        let mut wanted: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        let findings = checks.flat_map(|check| &check.verdict.findings);
+        for witness in findings.flat_map(|finding| &finding.witnesses).filter(|witness| witness.line > 0) {
+            let around = witness.line.saturating_sub(CONTEXT)..=witness.line.saturating_add(CONTEXT);
+            wanted.entry(&witness.file).or_default().extend(around);
+        }
+        let mut lines = BTreeMap::new();
+        for (name, mut numbers) in wanted {
+            numbers.sort_unstable();
+            // A page without context is still a page.
+            let Ok(file) = File::open(folder.root().join(name)) else { continue };
+            let last = numbers.last().copied().unwrap_or(0) as usize;
+            for (number, line) in (1_u32..).zip(BufReader::new(file).split(b'\n')).take(last) {
+                let Ok(line) = line else { break };
+                if numbers.binary_search(&number).is_ok() {
+                    let text = String::from_utf8_lossy(&line).chars().take(LINE_MAX).collect();
+                    lines.insert((name.to_owned(), number), text);
+                }
+            }
+        }
+        Context { lines }
+    }
+
+    fn show(&self, witness: &Witness) -> Markup {
+        let key = |line| (witness.file.clone(), line);
+        let around = witness.line.saturating_sub(CONTEXT)..=witness.line.saturating_add(CONTEXT);
+        let lines: Vec<_> = self.lines.range(key(*around.start())..=key(*around.end())).collect();
+        html! {
+            @if witness.line > 0 && !lines.is_empty() {
+                pre {
+                    @for ((_, number), text) in lines {
+                        @if *number == witness.line { b { (number) "  " (text) } } @else { (number) "  " (text) }
+                        "\n"
+                    }
+                }
+            }
+        }
+    }
+}
