@@ -1,0 +1,82 @@
+//! What can go wrong in one simulated schedule: every feature is drawn in or out by its seed.
+//!
+//! In: a source of chance. Out: [`Swarm`], plain values. Never: a run of anything.
+//!
+//! Schedules with everything switched on look all alike: the loudest fault hides the others. Leaving features
+//! out at random reaches more (Groce et al., "Swarm testing", ISSTA 2012).
+
+use super::random::Random;
+
+/// Percentages are chances per message, write or step; spans are in units of time, of which a tick has 10.
+#[derive(Debug)]
+pub struct Swarm {
+    pub nodes: u64,
+    pub loss: u64,
+    pub duplicates: u64,
+    /// Messages may overtake each other on a link.
+    pub reorder: bool,
+    pub delay_max: u64,
+    /// Messages that take up to `STRAGGLER_MAX`.
+    pub stragglers: u64,
+    /// What is sent over a cut link arrives after the heal, instead of never.
+    pub cuts_hold: bool,
+    pub one_way_cuts: bool,
+    pub partitions: bool,
+    pub isolations: bool,
+    pub crashes: bool,
+    /// A crash right after a step, with its effects on their way.
+    pub sudden_crashes: bool,
+    pub pauses: bool,
+    pub write_max: u64,
+    /// A completion may reach its core long after the write.
+    pub late_completions: bool,
+    /// Inputs are gathered, and their effects carried out as one.
+    pub batches: bool,
+    /// Ticks are longer or shorter from node to node.
+    pub drift: bool,
+    /// Units from one request of the clients to the next.
+    pub request_every: u64,
+    pub reads: u64,
+    pub fault_every: u64,
+    pub append_bytes_max: usize,
+    pub inflight_bytes_max: usize,
+    pub uncommitted_entries_max: u64,
+}
+
+pub const STRAGGLER_MAX: u64 = 250;
+pub const LATE_COMPLETION_MAX: u64 = 120;
+
+impl Swarm {
+    pub fn draw(random: &mut Random) -> Swarm {
+        Swarm {
+            nodes: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5][random.between(0, 9) as usize],
+            loss: some(random, 1, 15),
+            duplicates: some(random, 1, 15),
+            reorder: random.percent(50),
+            delay_max: if random.percent(50) { 3 } else { random.between(5, 40) },
+            stragglers: some(random, 1, 5),
+            cuts_hold: random.percent(50),
+            one_way_cuts: random.percent(50),
+            partitions: random.percent(50),
+            isolations: random.percent(50),
+            crashes: random.percent(50),
+            sudden_crashes: random.percent(30),
+            pauses: random.percent(50),
+            write_max: if random.percent(50) { 2 } else { random.between(10, 60) },
+            late_completions: random.percent(30),
+            batches: random.percent(40),
+            drift: random.percent(40),
+            request_every: random.between(4, 40),
+            reads: if random.percent(70) { random.between(10, 90) } else { 0 },
+            fault_every: random.between(40, 400),
+            append_bytes_max: random.between(1, 200) as usize,
+            inflight_bytes_max: random.between(1, 400) as usize,
+            uncommitted_entries_max: random.between(3, 100),
+        }
+    }
+}
+
+/// Between `least` and `most` in half of the schedules, and 0 in the others.
+fn some(random: &mut Random, least: u64, most: u64) -> u64 {
+    if random.percent(50) { random.between(least, most) } else { 0 }
+}

@@ -1,0 +1,139 @@
+//! Messages, entries and roles in the words of traces and scripts: `n3@2 -> n1 RequestVote last=1@1`.
+//!
+//! In: values, or one line of a script. Out: the other. A position is `index@term`, as the core prints it.
+
+use mkraft_node::raft::{
+    AppendOutcome, Body, Entry, EntryKind, Index, Message, NodeId, Position, RoleName, Term,
+};
+
+pub fn role(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+        RoleName::Learner => "learner",
+    }
+}
+
+/// `3@2 x=1`, or `1@1 noop`.
+pub fn entry(entry: &Entry) -> String {
+    let what = match entry.kind {
+        EntryKind::Noop => "noop".into(),
+        EntryKind::Command => String::from_utf8_lossy(&entry.payload).into_owned(),
+        EntryKind::Config => "config".into(),
+    };
+    format!("{:?} {what}", entry.position())
+}
+
+pub fn entries<'a>(all: impl IntoIterator<Item = &'a Entry>) -> String {
+    all.into_iter().map(entry).collect::<Vec<_>>().join(", ")
+}
+
+pub fn positions(all: &[Entry]) -> String {
+    all.iter().map(|entry| format!("{:?}", entry.position())).collect::<Vec<_>>().join(",")
+}
+
+pub fn message(message: &Message) -> String {
+    let Message { from, to, term, body } = message;
+    format!("{from}@{term} -> {to} {}", self::body(body))
+}
+
+fn body(body: &Body) -> String {
+    let round = |round: &u64| if *round == 0 { String::new() } else { format!(" round={round}") };
+    match body {
+        Body::RequestVote { pre, last } => {
+            format!("{} last={last:?}", if *pre { "RequestPreVote" } else { "RequestVote" })
+        }
+        Body::VoteReply { pre, granted } => format!(
+            "{} {}",
+            if *pre { "PreVote" } else { "Vote" },
+            if *granted { "granted" } else { "refused" }
+        ),
+        Body::Append { prev, entries, commit, round: named } if entries.is_empty() => {
+            format!("Append prev={prev:?} commit={commit}{}", round(named))
+        }
+        Body::Append { prev, entries, commit, round: named } => {
+            format!("Append prev={prev:?} entries={} commit={commit}{}", positions(entries), round(named))
+        }
+        Body::AppendReply { round: named, outcome: AppendOutcome::Matched(index) } => {
+            format!("Matched {index}{}", round(named))
+        }
+        Body::AppendReply { round: named, outcome: AppendOutcome::Conflict { prev, hint } } => {
+            format!("Conflict prev={prev} hint={hint:?}{}", round(named))
+        }
+    }
+}
+
+/// The message of such a line; commands with the payload `forged` stand for its entries.
+pub fn parse_message(words: &[&str]) -> Result<Message, String> {
+    let [sender, "->", to, kind, rest @ ..] = words else {
+        return Err(format!("expected `n2@3 -> n1 KIND ...`, found `{}`", words.join(" ")));
+    };
+    let (from, term) = sender.split_once('@').ok_or(format!("expected `n2@3`, found `{sender}`"))?;
+    let field = |name: &str| {
+        let named = |word: &&str| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+        rest.iter().find_map(named)
+    };
+    let needed = |name: &str| field(name).ok_or(format!("{kind} needs `{name}=`"));
+    let index = |name: &str| Ok::<_, String>(Index(number(&needed(name)?)?));
+    let round = field("round").map_or(Ok(0), |text| number(&text))?;
+    let granted = || match rest.first() {
+        Some(&"granted") => Ok(true),
+        Some(&"refused") => Ok(false),
+        _ => Err(format!("{kind} is `granted` or `refused`")),
+    };
+    let body = match *kind {
+        "RequestPreVote" => Body::RequestVote { pre: true, last: position(&needed("last")?)? },
+        "RequestVote" => Body::RequestVote { pre: false, last: position(&needed("last")?)? },
+        "PreVote" => Body::VoteReply { pre: true, granted: granted()? },
+        "Vote" => Body::VoteReply { pre: false, granted: granted()? },
+        "Append" => Body::Append {
+            prev: position(&needed("prev")?)?,
+            entries: field("entries").map_or(Ok(Vec::new()), |text| forged_entries(&text))?,
+            commit: index("commit")?,
+            round,
+        },
+        "Matched" => {
+            let matched = rest.first().ok_or("Matched needs an index")?;
+            Body::AppendReply { round, outcome: AppendOutcome::Matched(Index(number(matched)?)) }
+        }
+        "Conflict" => {
+            let outcome = AppendOutcome::Conflict { prev: index("prev")?, hint: position(&needed("hint")?)? };
+            Body::AppendReply { round, outcome }
+        }
+        _ => return Err(format!("no message is called `{kind}`")),
+    };
+    Ok(Message { from: node(from)?, to: node(to)?, term: Term(number(term)?), body })
+}
+
+fn forged_entries(text: &str) -> Result<Vec<Entry>, String> {
+    let forged = |position: Position| Entry {
+        index: position.index,
+        term: position.term,
+        kind: EntryKind::Command,
+        payload: (*b"forged").into(),
+    };
+    text.split(',').map(|text| position(text).map(forged)).collect()
+}
+
+/// `n3` or `3`.
+pub fn node(text: &str) -> Result<NodeId, String> {
+    number(text.strip_prefix('n').unwrap_or(text))
+        .map(NodeId)
+        .map_err(|_| format!("expected a node as `n3`, found `{text}`"))
+}
+
+/// `max` is the greatest number there is.
+pub fn number(text: &str) -> Result<u64, String> {
+    if text == "max" {
+        return Ok(u64::MAX);
+    }
+    text.parse().map_err(|_| format!("expected a number, found `{text}`"))
+}
+
+/// `index@term`.
+pub fn position(text: &str) -> Result<Position, String> {
+    let (index, term) = text.split_once('@').ok_or(format!("expected `index@term`, found `{text}`"))?;
+    Ok(Position { index: Index(number(index)?), term: Term(number(term)?) })
+}
