@@ -9,3 +9,4 @@ pub mod nemesis;
 pub mod report;
 pub mod scenario;
 pub mod system;
+pub mod workload;

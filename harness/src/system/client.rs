@@ -121,9 +121,21 @@ impl From<Status> for Failure {
             definite: error.code().definite() || never_sent(&status),
             code: error.code(),
             leader: (error.leader != 0).then(|| format!("n{}", error.leader)),
-            message: error.message,
+            message: match innermost(&status) {
+                Some(cause) if !error.message.contains(&cause) => format!("{}: {cause}", error.message),
+                _ => error.message,
+            },
         }
     }
+}
+
+/// "transport error" is what tonic says of everything that befalls a connection.
+fn innermost(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(error) = cause.source() {
+        cause = error;
+    }
+    Some(cause.to_string())
 }
 
 /// Only when no connection could be made is it certain that the request did not leave. A broken connection,
@@ -185,6 +197,7 @@ mod tests {
             let ticket = Ticket { session: 1, sequence: 1 };
             let failure = client.put(ticket, Bytes::from("k"), Bytes::from("v")).await.unwrap_err();
             assert!(!failure.definite, "{failure:?}");
+            assert!(failure.message.contains("connection"), "{failure}");
             closing.await.unwrap();
         });
     }
