@@ -35,9 +35,9 @@ pub const LEADER_LIMIT: Duration = Duration::from_secs(2);
 const LEADER_FRESH: Duration = Duration::from_millis(20);
 
 /// Writes one line of the nemesis: its type, its `f` and its value.
-pub type Book = Arc<dyn Fn(OpType, &str, Strike) -> Result<(), NemesisError> + Send + Sync>;
-/// The book failed, or the plan is none.
-pub type NemesisError = Box<dyn std::error::Error + Send + Sync>;
+pub type Book = Arc<dyn Fn(OpType, &str, Strike) -> Result<(), BookError> + Send + Sync>;
+/// Why a line could not be written, or that the plan is none.
+pub type BookError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One kind of fault, to be done and to be undone.
 struct Fault {
@@ -74,7 +74,7 @@ pub async fn run(
     cluster: Arc<Cluster>,
     book: Book,
     stop: watch::Receiver<bool>,
-) -> Result<(), NemesisError> {
+) -> Result<(), BookError> {
     let nemesis = Arc::new(Nemesis { cluster, book, turn: Mutex::new(()), stop });
     let mut strikes = JoinSet::new();
     for (number, step) in plan.steps.iter().enumerate() {
@@ -94,7 +94,7 @@ pub async fn run(
 /// Resumes every node that is paused and starts every one that is down; recorded as a `heal` of no step.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned.
-pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<(), NemesisError> {
+pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<(), BookError> {
     let line =
         |nodes, outcome, detail| Strike { step: None, target: "all".to_string(), nodes, outcome, detail };
     let begun = book(OpType::Invoke, "heal", line(Vec::new(), None, String::new()));
@@ -127,7 +127,7 @@ struct Nemesis {
 
 impl Nemesis {
     /// One step, from before its time to after its undoing.
-    async fn carry_out(self: Arc<Self>, number: u64, step: Step, at: Instant) -> Result<(), NemesisError> {
+    async fn carry_out(self: Arc<Self>, number: u64, step: Step, at: Instant) -> Result<(), BookError> {
         if !self.waited_until(at).await {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Nemesis {
     }
 
     /// Returns the nodes it may have struck, each with the start that was meant; None when it struck none.
-    async fn strike(&self, number: u64, step: &Step) -> Result<Option<Vec<Struck>>, NemesisError> {
+    async fn strike(&self, number: u64, step: &Step) -> Result<Option<Vec<Struck>>, BookError> {
         let (fault, f) = (Fault::of(step.fault), step.fault.to_string());
         let target: Target = step.target.parse()?;
         let mut leader = match needs_leader(target) {
@@ -174,7 +174,7 @@ impl Nemesis {
         Ok((outcome != StrikeOutcome::Skipped).then_some(struck))
     }
 
-    async fn undo(&self, number: u64, step: &Step, struck: Vec<Struck>) -> Result<(), NemesisError> {
+    async fn undo(&self, number: u64, step: &Step, struck: Vec<Struck>) -> Result<(), BookError> {
         let fault = Fault::of(step.fault);
         let _turn = self.turn.lock().await;
         if *self.stop.borrow() {
@@ -209,7 +209,7 @@ impl Nemesis {
         step: &Step,
         nodes: Vec<String>,
         outcome: Option<(StrikeOutcome, String)>,
-    ) -> Result<(), NemesisError> {
+    ) -> Result<(), BookError> {
         let (outcome, detail) = match outcome {
             Some((outcome, detail)) => (Some(outcome), detail),
             None => (None, String::new()),
