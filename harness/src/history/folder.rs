@@ -271,7 +271,7 @@ mod tests {
         fs::write(run.plan(), "{\"at\":1,\"fault\":\"kill\",\"target\":\"all\",\"hold\":0,\"draw\":0}\n{}\n")
             .unwrap();
         let garbage = run.read_plan().unwrap_err().to_string();
-        assert!(garbage.contains("plan.jsonl:2: expected a step of the plan"), "{garbage}");
+        assert!(garbage.contains("plan.jsonl:2: expected a step of a plan"), "{garbage}");
     }
 
     #[test]

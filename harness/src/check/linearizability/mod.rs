@@ -31,6 +31,8 @@
 //!    too, which may leave another one unneeded: so it is repeated until nothing changes.
 
 mod core;
+#[cfg(test)]
+mod exhaustive;
 mod search;
 
 use std::collections::BTreeMap;
@@ -217,5 +219,26 @@ pub fn needed(operations: &[Act]) -> Vec<Act> {
         if kept.len() == before {
             return kept;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_and_every_order_tried_agree_on_random_histories() {
+        let mut lawful = 0;
+        for seed in 0..20_000 {
+            let operations = exhaustive::random_history(seed, 7);
+            let expected = exhaustive::has_order(&operations);
+            lawful += u32::from(expected);
+            for operations in [operations.clone(), needed(&operations)] {
+                let found = search(&operations, Budget::DEFAULT).conclusion == Conclusion::Linearizable;
+                assert_eq!(found, expected, "seed {seed}: {operations:#?}");
+            }
+        }
+        // Both kinds must be there in numbers, or the agreement says little.
+        assert!((5_000..15_000).contains(&lawful), "{lawful} of 20000 have an order");
     }
 }
