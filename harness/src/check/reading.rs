@@ -28,6 +28,8 @@ pub enum EvidenceError {
     Folder(#[from] FolderError),
     #[error(transparent)]
     History(#[from] HistoryError),
+    #[error("{}: run.json counts {counted} lines, and {found} are there", path.display())]
+    HistoryLines { path: PathBuf, counted: u64, found: u64 },
     #[error("failed to read the scenario of the run: {0}")]
     Scenario(#[from] ScenarioError),
     #[error("failed to read {}: {source}", path.display())]
@@ -43,6 +45,10 @@ impl Evidence {
         let scenario = Scenario::load(folder.scenario())?;
         let plan = folder.read_plan()?;
         let history = History::read(&folder.history())?;
+        let found = u64::from(history.lines);
+        if let Some(counted) = info.history_lines.filter(|&counted| counted != found) {
+            return Err(EvidenceError::HistoryLines { path: folder.history(), counted, found });
+        }
         let epoch_ns = info.load_began_ns.or(history.operations.first().map(|first| first.invoked_at));
         let mut reader = Reader { folder, names: Names::default(), gaps: Vec::new() };
 

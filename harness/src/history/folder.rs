@@ -35,6 +35,8 @@ pub struct RunInfo {
     pub load_ended_ns: Option<u64>,
     /// When the conductor's last heal of everything was done.
     pub last_heal_ns: Option<u64>,
+    /// How many lines the history has: a lost tail would not show otherwise. Null when nobody counted.
+    pub history_lines: Option<u64>,
     pub nodes: Vec<NodeRun>,
     /// Why the harness itself could not do its work.
     pub harness_failure: Option<String>,
@@ -238,6 +240,7 @@ mod tests {
             load_began_ns: Some(1),
             load_ended_ns: None,
             last_heal_ns: Some(3),
+            history_lines: Some(4),
             nodes: vec![NodeRun {
                 id: "n1".into(),
                 boots: vec![

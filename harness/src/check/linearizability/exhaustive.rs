@@ -55,7 +55,8 @@ pub fn random_history(seed: u64, most: usize) -> Vec<Act> {
         .collect();
     operations.sort_by_key(|operation| operation.call);
     let plausible = rng.random_bool(0.6);
-    fill(&mut rng, &mut operations, distinct, plausible);
+    let slips = if plausible { 0.1 } else { 1.0 };
+    fill(&mut rng, &mut operations, distinct, slips);
     for operation in &mut operations {
         if operation.makes.is_some() && rng.random_bool(0.25) {
             (operation.must, operation.ret) = (false, OPEN);
@@ -64,8 +65,34 @@ pub fn random_history(seed: u64, most: usize) -> Vec<Act> {
     operations
 }
 
-/// Says what each does: in the order of some moment within each when `plausible`.
-fn fill(rng: &mut impl Rng, operations: &mut [Act], distinct: bool, plausible: bool) {
+/// A lawful history as a run makes it: so many clients at once, distinct values, and now and then an open write.
+pub fn busy_history(seed: u64, size: u32, clients: u32) -> Vec<Act> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut events: Vec<(u32, usize)> = Vec::new();
+    for at in 0..size {
+        let begin = at * 10 + rng.random_range(0..10);
+        let end = begin + rng.random_range(1..=20 * clients);
+        events.extend([(begin, at as usize), (end, at as usize)]);
+    }
+    events.sort_unstable();
+    let mut operations = vec![None; size as usize];
+    for (line, (_, at)) in (1..).zip(events) {
+        let whole = Act { call: line, ret: line, needs: None, makes: None, must: true, source: 0 };
+        operations[at].get_or_insert(whole).ret = line;
+    }
+    let mut operations: Vec<Act> = operations.into_iter().flatten().collect();
+    operations.sort_by_key(|operation| operation.call);
+    fill(&mut rng, &mut operations, true, 0.0);
+    for operation in operations.iter_mut().filter(|operation| operation.makes.is_some()) {
+        if rng.random_bool(0.04) {
+            (operation.must, operation.ret) = (false, OPEN);
+        }
+    }
+    operations
+}
+
+/// Says what each does, in the order of some moment within each; so many see anything at all.
+fn fill(rng: &mut impl Rng, operations: &mut [Act], distinct: bool, slips: f64) {
     let mut order: Vec<(u32, usize)> = (0..operations.len())
         .map(|at| (rng.random_range(operations[at].call..=operations[at].ret), at))
         .collect();
@@ -80,7 +107,7 @@ fn fill(rng: &mut impl Rng, operations: &mut [Act], distinct: bool, plausible: b
             false => Held(Rng::next_u32(rng) % 4),
         };
         let some = Held(rng.random_range(0..5));
-        let seen = if plausible && rng.random_bool(0.9) { state } else { some };
+        let seen = if rng.random_bool(slips) { some } else { state };
         let operation = &mut operations[at];
         match rng.random_range(0..10) {
             0..4 => operation.needs = Some(seen),

@@ -241,4 +241,20 @@ mod tests {
         // Both kinds must be there in numbers, or the agreement says little.
         assert!((5_000..15_000).contains(&lawful), "{lawful} of 20000 have an order");
     }
+
+    #[test]
+    fn fifty_clients_on_one_key_are_judged_with_few_steps() {
+        for seed in 0..6 {
+            let mut operations = exhaustive::busy_history(seed, 1500, 25);
+            let searched = search(&needed(&operations), Budget::DEFAULT);
+            assert_eq!(searched.conclusion, Conclusion::Linearizable, "seed {seed}: {searched:?}");
+            assert!(searched.steps < 20_000, "seed {seed}: {searched:?}");
+            // A read late in the history of what was there long ago.
+            let early = operations.iter().find_map(|operation| operation.makes.filter(|_| operation.must));
+            let read = operations.iter_mut().rev().find(|operation| operation.makes.is_none());
+            read.expect("there are reads").needs = early;
+            let searched = search(&needed(&operations), Budget::DEFAULT);
+            assert_eq!(searched.conclusion, Conclusion::NotLinearizable, "seed {seed}: {searched:?}");
+        }
+    }
 }
