@@ -45,6 +45,11 @@ fn a_missing_file_or_folder() {
         fs::remove_file(run.path().join(&name)).unwrap();
         must_not_pass(run.path(), &name, &format!("without {name}"));
     }
+    for id in ["n1", "n2"] {
+        let run = innocent();
+        fs::write(RunFolder::new(run.path()).boot(id, 1), "").unwrap();
+        must_not_pass(run.path(), "boot-0001.jsonl", "an empty file");
+    }
     for name in ["nodes", "nodes/n2", "nodes/n3/events"] {
         let run = innocent();
         fs::remove_dir_all(run.path().join(name)).unwrap();

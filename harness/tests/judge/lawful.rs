@@ -321,9 +321,11 @@ impl World {
                 self.ask(leader, "cas", json!([expected, self.next * 1000 + 2]));
             }
             (9, Some(leader)) => {
-                // A read is served once an entry of the leader's own term is committed.
+                // A read is served once an entry of the leader's own term is committed and a quorum still knows no
+                // higher term; here all of them.
                 let (commit, term) = (self.nodes[leader].commit, self.nodes[leader].term);
-                if commit > 0 && self.nodes[leader].log[commit - 1].term == term {
+                let newest = self.nodes.iter().all(|node| node.term <= term);
+                if newest && commit > 0 && self.nodes[leader].log[commit - 1].term == term {
                     self.read(leader);
                 }
             }
