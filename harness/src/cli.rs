@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::scenario::{Plan, Scenario, ScenarioError};
+use crate::{judging, run};
 
 /// The seed where none is given.
 pub const SEED_DEFAULT: u64 = 0;
@@ -78,6 +79,12 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs scenarios against clusters of real nodes, and judges them
+    Run(RunArgs),
+    /// Judges a run folder again, without a cluster
+    Check(CheckArgs),
+    /// Tells what a run folder was judged to be
+    Report(ReportArgs),
     /// Lists the scenarios of a folder: name, length, nodes, claim
     List(ListArgs),
     /// Reads scenarios and tells every mistake in them, without running anything
@@ -87,6 +94,9 @@ enum Command {
 impl Command {
     fn carry_out(self) -> io::Result<Exit> {
         match self {
+            Command::Run(args) => run::run(&args),
+            Command::Check(args) => judging::check(&args),
+            Command::Report(args) => judging::report(&args),
             Command::List(args) => list(&args),
             Command::Validate(args) => validate(&args),
         }

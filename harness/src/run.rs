@@ -1,0 +1,207 @@
+//! The conductor: takes scenarios from intent to verdict, and is the only one who knows every room.
+//!
+//! In: the arguments of `run`. Out: run folders, the report of each, an [`Exit`]. Never: a run that leaves without
+//! having healed, waited, read a last time and collected, whatever failed before; a wait without a bound.
+
+mod course;
+mod interrupt;
+mod prepare;
+mod progress;
+mod ready;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use self::course::Course;
+use self::interrupt::Interrupt;
+use crate::check::Overall;
+use crate::cli::{self, Exit, RunArgs};
+use crate::cluster::{self, Cluster, Layout, Wiring};
+use crate::collect::{Collection, collect};
+use crate::history::Recorder;
+use crate::history::folder::{Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
+use crate::judging::{self, failed, with_causes};
+use crate::scenario::{Plan, Scenario};
+use crate::system::{Mkraft, Timing};
+
+/// Runs each scenario in turn; the exit is the worst of them.
+pub fn run(args: &RunArgs) -> io::Result<Exit> {
+    let (scenarios, exit) = cli::read_all(&args.scenarios)?;
+    if exit != Exit::Holds {
+        return Ok(exit);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let exit = runtime.block_on(run_all(&scenarios, args));
+    // Requests that no node will ever answer may still wait.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
+    let system = match Mkraft::find(args.node.as_deref()).await {
+        Ok(system) => system,
+        Err(error) => return failed(&error),
+    };
+    let interrupt = Interrupt::listen()?;
+    let mut done = Vec::new();
+    for scenario in scenarios {
+        if interrupt.came() {
+            break;
+        }
+        done.push(Run { scenario, args, system: &system, interrupt: interrupt.clone() }.carry_out().await?);
+    }
+    if scenarios.len() > 1 {
+        sum_up(&done, scenarios.len())?;
+    }
+    let missing = (done.len() < scenarios.len()).then_some(Exit::Unknown);
+    Ok(cli::worst(done.iter().map(|done| done.exit).chain(missing)))
+}
+
+/// One scenario with one seed.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    args: &'a RunArgs,
+    system: &'a Mkraft,
+    interrupt: Interrupt,
+}
+
+/// What became of a run.
+struct Done {
+    name: String,
+    /// None when there is none.
+    folder: Option<PathBuf>,
+    exit: Exit,
+}
+
+impl Run<'_> {
+    async fn carry_out(&self) -> io::Result<Done> {
+        let (name, seed) = (&self.scenario.name, self.args.seed);
+        let plan = Plan::of(self.scenario, seed);
+        let prepared = prepare::prepare(&self.args.out, self.scenario, seed, &plan);
+        let folder = match prepared {
+            Ok(folder) => folder,
+            Err(error) => return Ok(Done { name: name.clone(), folder: None, exit: failed(&error)? }),
+        };
+        let mut errors = anstream::stderr();
+        writeln!(errors, "{name}, seed {seed}: {}", self.scenario.claim)?;
+        let exit = match self.fill(&folder, &plan).await {
+            Ok(collection) => judge(&folder, collection.as_ref())?,
+            Err(error) => failed(error.as_ref())?,
+        };
+        Ok(Done { name: name.clone(), folder: Some(folder.root().to_owned()), exit })
+    }
+
+    /// Runs the cluster and leaves in the folder all that a verdict needs. Fails only when the folder cannot be
+    /// written; whatever else goes wrong stands in its `run.json`.
+    async fn fill(
+        &self,
+        folder: &RunFolder,
+        plan: &Plan,
+    ) -> Result<Option<Collection>, Box<dyn std::error::Error + Send + Sync>> {
+        let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let recorder = Arc::new(Recorder::create(&folder.history())?);
+        let mut course = Course::default();
+        let layout = Layout::new(
+            self.scenario.cluster.nodes,
+            Timing {
+                election_timeout: self.scenario.cluster.election_timeout,
+                heartbeat: self.scenario.cluster.heartbeat,
+            },
+            folder.root(),
+            Wiring::Linked,
+        );
+        let (mut nodes, mut collection) = (Vec::new(), None);
+        match Cluster::start(self.system.clone(), &layout).await {
+            Ok(cluster) => {
+                let cluster = Arc::new(cluster);
+                course::conduct(self, plan, &cluster, &recorder, &mut course).await;
+                let collected = collect(&cluster).await;
+                nodes = cluster.nodes().iter().map(|node| node_run(node)).collect();
+                course.notes.extend(collected.troubles());
+                course.notes.extend(unasked_endings(&cluster));
+                collection = Some(collected);
+                if let Some(cluster) = Arc::into_inner(cluster)
+                    && let Err(error) = cluster.close().await
+                {
+                    course.notes.push(error.to_string());
+                }
+            }
+            Err(error) => course.fail(with_causes(&error)),
+        }
+        recorder.flush()?;
+        folder.write_info(&self.info(started, nodes, &course))?;
+        for note in &course.notes {
+            writeln!(anstream::stderr(), "note: {note}")?;
+        }
+        Ok(collection)
+    }
+
+    fn info(&self, started: String, nodes: Vec<NodeRun>, course: &Course) -> RunInfo {
+        RunInfo {
+            scenario: self.scenario.name.clone(),
+            seed: self.args.seed,
+            harness_version: env!("CARGO_PKG_VERSION").to_owned(),
+            node_version: self.system.version.clone(),
+            node_binary: Binary {
+                path: self.system.program.display().to_string(),
+                xxh3: self.system.digest.clone(),
+            },
+            started,
+            load_began_ns: course.load_began_ns,
+            load_ended_ns: course.load_ended_ns,
+            last_heal_ns: course.last_heal_ns,
+            nodes,
+            harness_failure: course.failure(),
+            interrupted: self.interrupt.came(),
+        }
+    }
+}
+
+/// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
+fn judge(folder: &RunFolder, collection: Option<&Collection>) -> io::Result<Exit> {
+    let judgement = match judging::judge(folder) {
+        Ok(judgement) => judgement,
+        Err(error) => return failed(&error),
+    };
+    judging::tell(&judgement.results, folder)?;
+    let overall = judgement.results.overall;
+    if let Some(collection) = collection {
+        collection.keep_data(overall == Overall::Violated)?;
+    }
+    Ok(judging::exit(overall))
+}
+
+/// How the processes of a node went, for the judge.
+fn node_run(node: &cluster::Node) -> NodeRun {
+    let boot = |start: cluster::Start| BootRun {
+        answered: start.answered,
+        end: match start.ending.map(|ending| ending.status) {
+            Some(cluster::Status::Code(0)) => End::Stopped,
+            Some(cluster::Status::Code(code)) => End::Exit(code),
+            Some(cluster::Status::Signal(signal)) => End::Signal(signal),
+            None => End::Unseen,
+        },
+    };
+    NodeRun { id: node.name().to_owned(), boots: node.starts().into_iter().map(boot).collect() }
+}
+
+fn unasked_endings(cluster: &Cluster) -> Vec<String> {
+    let unasked = cluster.endings().into_iter().filter(|ending| !ending.expected);
+    let told = |ending: cluster::Ending| {
+        let log = cluster.node_folder(&ending.node).log();
+        format!("{} ended unasked with {}: {}", ending.node, ending.status, ready::last_words(&log))
+    };
+    unasked.map(told).collect()
+}
+
+fn sum_up(done: &[Done], asked: usize) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "\n{} of {asked} scenarios ran:", done.len())?;
+    for Done { name, folder, exit } in done {
+        let folder = folder.as_ref().map_or("no run folder".to_owned(), |path| path.display().to_string());
+        writeln!(out, "  {:<14} {name:<28} {folder}", format!("{exit:?}").to_lowercase())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! How a client speaks to one mkraft node: the Kv service over several connections.
+//!
+//! In: one request. Out: its reply, or a [`Failure`] that says whether the request certainly took no effect.
+//! Never: a deadline, a retry or a choice of node; those are the user's, who also writes them down.
+
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mkraft_proto::v1::kv_client::KvClient;
+use mkraft_proto::v1::{
+    CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest,
+    Ticket,
+};
+use prost::bytes::Bytes;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{ConnectError, Status};
+
+/// A connection that is not made by then is given up; the request on it was never sent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client's links to one node. They connect when first used, and again whenever they break.
+///
+/// HTTP/2 keepalive stays off: towards a stopped node a request must wait in flight, and not be torn down.
+pub struct NodeClient {
+    node: String,
+    connections: Vec<KvClient<Channel>>,
+    next: AtomicUsize,
+}
+
+/// What a compare-and-swap came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swap {
+    pub swapped: bool,
+    /// What the key held just before; absent when it did not exist.
+    pub seen: Option<Bytes>,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// True when the request certainly took no effect and never will.
+    pub definite: bool,
+    pub code: ErrorCode,
+    pub message: String,
+    /// Who leads, as far as the asked node knows.
+    pub leader: Option<String>,
+}
+
+impl NodeClient {
+    /// Must be called within a tokio runtime, on which its connections then live.
+    pub fn new(node: impl Into<String>, address: SocketAddr, connections: u32) -> NodeClient {
+        let endpoint = Endpoint::from(uri(address)).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let connections = (0..connections.max(1)).map(|_| KvClient::new(endpoint.connect_lazy())).collect();
+        NodeClient { node: node.into(), connections, next: AtomicUsize::new(0) }
+    }
+
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub async fn open_session(&self) -> Result<u64, Failure> {
+        let reply = self.connection().open_session(OpenSessionRequest {}).await?;
+        Ok(reply.into_inner().session)
+    }
+
+    pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>, Failure> {
+        let reply = self.connection().get(GetRequest { key, stale: false }).await?;
+        Ok(reply.into_inner().value)
+    }
+
+    pub async fn put(&self, ticket: Ticket, key: Bytes, value: Bytes) -> Result<(), Failure> {
+        self.connection().put(PutRequest { ticket: Some(ticket), key, value }).await?;
+        Ok(())
+    }
+
+    /// True when the key existed.
+    pub async fn delete(&self, ticket: Ticket, key: Bytes) -> Result<bool, Failure> {
+        let reply = self.connection().delete(DeleteRequest { ticket: Some(ticket), key }).await?;
+        Ok(reply.into_inner().existed)
+    }
+
+    /// `expected`: absent asks that the key does not exist.
+    pub async fn compare_and_swap(
+        &self,
+        ticket: Ticket,
+        key: Bytes,
+        expected: Option<Bytes>,
+        value: Bytes,
+    ) -> Result<Swap, Failure> {
+        let request = CompareAndSwapRequest { ticket: Some(ticket), key, expected, value };
+        let reply = self.connection().compare_and_swap(request).await?.into_inner();
+        Ok(Swap { swapped: reply.swapped, seen: reply.seen })
+    }
+
+    /// The connections in turn.
+    fn connection(&self) -> KvClient<Channel> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.connections[next % self.connections.len()].clone()
+    }
+}
+
+impl Failure {
+    /// The user's own deadline passed: the request may be on its way for a long time yet.
+    pub fn timed_out(after: Duration) -> Failure {
+        Failure {
+            definite: false,
+            code: ErrorCode::Timeout,
+            message: format!("no answer within {after:?}"),
+            leader: None,
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Failure {
+        let error = Error::from_status(&status);
+        Failure {
+            definite: error.code().definite() || never_sent(&status),
+            code: error.code(),
+            leader: (error.leader != 0).then(|| format!("n{}", error.leader)),
+            message: match innermost(&status) {
+                Some(cause) if !error.message.contains(&cause) => format!("{}: {cause}", error.message),
+                _ => error.message,
+            },
+        }
+    }
+}
+
+/// "transport error" is what tonic says of everything that befalls a connection.
+fn innermost(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(error) = cause.source() {
+        cause = error;
+    }
+    Some(cause.to_string())
+}
+
+/// Only when no connection could be made is it certain that the request did not leave. A broken connection,
+/// a reset or a strange gRPC code may all come after the node has acted.
+fn never_sent(status: &Status) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn uri(address: SocketAddr) -> tonic::codegen::http::Uri {
+    tonic::codegen::http::Uri::builder()
+        .scheme("http")
+        .authority(address.to_string())
+        .path_and_query("/")
+        .build()
+        .expect("a socket address is a valid authority")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_refused_connection_is_a_definite_failure() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        runtime().block_on(async {
+            let client = NodeClient::new("n1", address, 2);
+            let ticket = Ticket { session: 1, sequence: 1 };
+            for _ in 0..4 {
+                let failure = client.put(ticket, Bytes::from("k"), Bytes::from("v")).await.unwrap_err();
+                assert!(failure.definite, "{failure:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_connection_that_breaks_leaves_the_outcome_open() {
+        runtime().block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = NodeClient::new("n1", listener.local_addr().unwrap(), 1);
+            let closing = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // The HTTP/2 preface has arrived, and with it perhaps the request.
+                let mut preface = [0; 24];
+                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.unwrap();
+            });
+            let ticket = Ticket { session: 1, sequence: 1 };
+            let failure = client.put(ticket, Bytes::from("k"), Bytes::from("v")).await.unwrap_err();
+            assert!(!failure.definite, "{failure:?}");
+            assert!(failure.message.contains("connection"), "{failure}");
+            closing.await.unwrap();
+        });
+    }
+
+    #[test]
+    fn the_nodes_own_word_decides_and_names_the_leader() {
+        let said = Error { leader: 3, ..Error::new(ErrorCode::NotLeader, "n3 leads") };
+        let failure = Failure::from(Status::from(said));
+        assert_eq!((failure.definite, failure.leader.as_deref()), (true, Some("n3")));
+        let said = Error::new(ErrorCode::LeadershipLost, "deposed");
+        assert!(!Failure::from(Status::from(said)).definite);
+    }
+}

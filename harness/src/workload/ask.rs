@@ -1,0 +1,158 @@
+//! One operation's way to an answer: requests to one node after another, until its deadline.
+//!
+//! In: a call that can be made on any node. Out: its reply, or whether it may have taken effect all the same.
+//! Never: a second request for something that may not be done twice; the caller's call carries a ticket.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mkraft_proto::v1::ErrorCode;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::route::{Belief, Route};
+use crate::system::client::{Failure, NodeClient};
+
+/// Requests given up by their users that stay in flight to one node, where they may yet take effect. They hold
+/// HTTP/2 streams, of which a connection has a few hundred, that fresh requests need.
+const ABANDONED_PER_NODE_MAX: usize = 64;
+
+/// All that users know of the system they use.
+pub struct Nodes {
+    clients: Vec<Arc<NodeClient>>,
+    abandoned: Vec<Mutex<VecDeque<AbortHandle>>>,
+    pub belief: Belief,
+}
+
+/// What became of a call that must be over by a deadline.
+pub struct Asked<T> {
+    /// The node that was asked last.
+    pub node: usize,
+    pub result: Result<T, NoAnswer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Some request may have taken effect, or may yet.
+    pub open: bool,
+    pub error: String,
+}
+
+/// What to do with a request whose deadline has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// Take it back, as far as that goes.
+    Cancel,
+    /// Leave it in flight: a node that wakes finds it, and a write may take effect after its user gave up.
+    Leave,
+}
+
+impl Nodes {
+    /// Must be called within a tokio runtime.
+    pub fn new(addresses: &[(String, SocketAddr)], connections: u32) -> Nodes {
+        let client = |(node, address): &(String, SocketAddr)| {
+            Arc::new(NodeClient::new(node.clone(), *address, connections))
+        };
+        Nodes {
+            clients: addresses.iter().map(client).collect(),
+            abandoned: addresses.iter().map(|_| Mutex::default()).collect(),
+            belief: Belief::default(),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub fn name(&self, node: usize) -> &str {
+        self.clients[node].node()
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.clients.iter().position(|client| client.node() == name)
+    }
+
+    /// Makes `call` on one node after another, as `route` leads, until one answers or `deadline` passes.
+    pub async fn ask<T, F>(
+        &self,
+        route: Route,
+        draw: u64,
+        deadline: Instant,
+        late: Late,
+        call: impl Fn(Arc<NodeClient>) -> F,
+    ) -> Asked<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let began = Instant::now();
+        let mut node = route.first(&self.belief, draw);
+        let mut open = false;
+        // Ends: `Route::next` allows so many attempts and no more.
+        for attempt in 1.. {
+            let mut request = tokio::spawn(call(self.clients[node].clone()));
+            let (failure, in_time) = match timeout_at(deadline, &mut request).await {
+                Ok(Ok(Ok(reply))) => {
+                    self.belief.set(node);
+                    return Asked { node, result: Ok(reply) };
+                }
+                Ok(Ok(Err(failure))) => (failure, true),
+                Ok(Err(panic)) => resume_unwind(panic.into_panic()),
+                Err(_) => {
+                    self.give_up(node, request, late);
+                    (Failure::timed_out(began.elapsed()), false)
+                }
+            };
+            open |= !failure.definite;
+            let hint = failure.leader.as_deref().and_then(|name| self.number(name));
+            self.belief.learn(node, &failure, hint);
+            match route.next(attempt, node, &failure, hint).filter(|_| in_time) {
+                Some(detour) if Instant::now() + detour.pause < deadline => {
+                    sleep(detour.pause).await;
+                    node = detour.node;
+                }
+                _ => {
+                    let error = describe(&failure, attempt, open);
+                    return Asked { node, result: Err(NoAnswer { open, error }) };
+                }
+            }
+        }
+        unreachable!("the attempts are counted by the route")
+    }
+
+    fn give_up<T>(&self, node: usize, request: JoinHandle<T>, late: Late) {
+        if late == Late::Cancel {
+            return request.abort();
+        }
+        let mut abandoned = self.abandoned[node].lock().unwrap_or_else(PoisonError::into_inner);
+        abandoned.push_back(request.abort_handle());
+        if abandoned.len() > ABANDONED_PER_NODE_MAX
+            && let Some(oldest) = abandoned.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for abandoned in &mut self.abandoned {
+            let abandoned = abandoned.get_mut().unwrap_or_else(PoisonError::into_inner);
+            abandoned.drain(..).for_each(|request| request.abort());
+        }
+    }
+}
+
+fn describe(failure: &Failure, attempt: u32, open: bool) -> String {
+    let code = match failure.code {
+        ErrorCode::Unknown => "",
+        code => code.as_str_name(),
+    };
+    let separator = if code.is_empty() { "" } else { ": " };
+    let attempts = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+    let earlier = if open && failure.definite { ", an earlier one is open" } else { "" };
+    format!("{code}{separator}{}{attempts}{earlier}", failure.message)
+}

@@ -1,0 +1,174 @@
+//! The load of a run: all its users, from the first operation until it is told to stop.
+//!
+//! In: a workload, a seed, addresses, a recorder. Out: lines in the recorder, and numbers for those who watch.
+//! Never: an end of its own accord; users go on through faults and healing.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::ask::Nodes;
+use super::generator::Generator;
+use super::last_reads;
+use super::route::Route;
+use super::sessions::Sessions;
+use super::user::{self, Process};
+use crate::history::{Op, OpType, Recorder, monotonic_ns};
+use crate::scenario::{Workload, stream};
+
+/// Numbers of a load that runs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    ok: AtomicU64,
+    fail: AtomicU64,
+    info: AtomicU64,
+    pub(super) shed: AtomicU64,
+    /// When the newest write that has succeeded was invoked.
+    write_began_ns: AtomicU64,
+}
+
+/// [`Counters`] at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub ok: u64,
+    pub fail: u64,
+    pub info: u64,
+    /// Operations that never started, since too many of their client were under way.
+    pub shed: u64,
+}
+
+/// What the users of a load share.
+pub struct Yard {
+    pub(super) nodes: Arc<Nodes>,
+    pub(super) sessions: Sessions,
+    pub(super) counters: Counters,
+    pub(super) timeout: Duration,
+    recorder: Arc<Recorder>,
+    /// By key: the newest value that any user knows of.
+    seen: Mutex<Vec<Option<u64>>>,
+    next_process: AtomicU64,
+    /// Why the history is not to be trusted.
+    trouble: OnceLock<String>,
+}
+
+/// A load that runs. Dropped, it stops at once.
+pub struct Load {
+    yard: Arc<Yard>,
+    users: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    keys: u32,
+}
+
+impl Load {
+    /// Begins; must be called within a tokio runtime. `addresses` are those of the clients' links.
+    pub fn start(
+        workload: &Workload,
+        seed: u64,
+        addresses: &[(String, SocketAddr)],
+        recorder: Arc<Recorder>,
+    ) -> Load {
+        assert!(!addresses.is_empty(), "a load needs nodes");
+        let nodes = Arc::new(Nodes::new(addresses, workload.connections));
+        let yard = Arc::new(Yard {
+            sessions: Sessions::prepare(&nodes),
+            nodes,
+            counters: Counters::default(),
+            timeout: workload.timeout,
+            recorder,
+            seen: Mutex::new(vec![None; workload.keys as usize]),
+            next_process: AtomicU64::new(0),
+            trouble: OnceLock::new(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut users = JoinSet::new();
+        for client in 0..workload.clients {
+            let route = Route { placement: workload.placement, client, nodes: addresses.len() };
+            let generator = Generator::new(stream(seed, "client", client.into()), client, workload);
+            users.spawn(user::live(yard.clone(), route, generator, workload.pacing, stopped.clone()));
+        }
+        Load { yard, users, stop, keys: workload.keys }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.yard.counters.snapshot()
+    }
+
+    /// True when a write has succeeded that was invoked after this time (CLOCK_MONOTONIC).
+    pub fn written_since(&self, time_ns: u64) -> bool {
+        self.yard.counters.write_began_ns.load(Ordering::Relaxed) > time_ns
+    }
+
+    /// Why the history is not to be trusted, if it is not.
+    pub fn trouble(&self) -> Option<&str> {
+        self.yard.trouble.get().map(String::as_str)
+    }
+
+    /// Starts no further operation and waits for those under way: no longer than the wait for a session and an
+    /// operation's own timeout.
+    pub async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.users.join_next().await {
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        }
+    }
+
+    /// Reads every key once more, through the leader, with retries. Returns the keys that could not be read.
+    pub async fn read_all(&self, within: Duration) -> Vec<String> {
+        last_reads::read_all(&self.yard, self.keys, within).await
+    }
+}
+
+impl Yard {
+    pub(super) fn new_process(&self) -> Process {
+        Process::new(self.next_process.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns the time of the line.
+    pub(super) fn record(&self, op: Op) -> u64 {
+        match self.recorder.record(op) {
+            Ok(time) => time,
+            Err(error) => {
+                self.trouble.get_or_init(|| error.to_string());
+                monotonic_ns()
+            }
+        }
+    }
+
+    pub(super) fn seen(&self, key: u32) -> Option<u64> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)[key as usize]
+    }
+
+    pub(super) fn saw(&self, key: u32, value: Option<u64>) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)[key as usize] = value;
+    }
+}
+
+impl Counters {
+    fn snapshot(&self) -> Snapshot {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            ok: read(&self.ok),
+            fail: read(&self.fail),
+            info: read(&self.info),
+            shed: read(&self.shed),
+        }
+    }
+
+    pub(super) fn end(&self, kind: OpType) {
+        let counter = match kind {
+            OpType::Ok => &self.ok,
+            OpType::Fail => &self.fail,
+            OpType::Info => &self.info,
+            OpType::Invoke => unreachable!("an operation does not end by its invocation"),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn written(&self, began_ns: u64) {
+        self.write_began_ns.fetch_max(began_ns, Ordering::Relaxed);
+    }
+}
