@@ -16,7 +16,7 @@ use super::progress::{Phase, Progress, View};
 use super::ready::ready;
 use crate::cluster::{Cluster, Leader};
 use crate::history::{NemesisProcess, Op, OpType, Process, Recorder, StrikeOutcome, monotonic_ns};
-use crate::nemesis::{self, Book, NemesisError};
+use crate::nemesis::{self, Book, BookError};
 use crate::scenario::Plan;
 use crate::workload::Load;
 
@@ -243,7 +243,7 @@ impl Watch {
 /// Writes the nemesis' lines, and counts the faults that were seen to be done.
 fn book(recorder: &Arc<Recorder>, faults: &Arc<AtomicU64>) -> Book {
     let (recorder, faults) = (recorder.clone(), faults.clone());
-    Arc::new(move |kind, f, strike| -> Result<(), NemesisError> {
+    Arc::new(move |kind, f, strike| -> Result<(), BookError> {
         if kind == OpType::Info && f != "heal" && strike.outcome == Some(StrikeOutcome::Installed) {
             faults.fetch_add(1, Ordering::Relaxed);
         }
