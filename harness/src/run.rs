@@ -131,14 +131,14 @@ impl Run<'_> {
             Err(error) => course.fail(with_causes(&error)),
         }
         recorder.flush()?;
-        folder.write_info(&self.info(started, nodes, &course))?;
+        folder.write_info(&self.info(started, nodes, &course, recorder.lines()))?;
         for note in &course.notes {
             writeln!(anstream::stderr(), "note: {note}")?;
         }
         Ok(collection)
     }
 
-    fn info(&self, started: String, nodes: Vec<NodeRun>, course: &Course) -> RunInfo {
+    fn info(&self, started: String, nodes: Vec<NodeRun>, course: &Course, history_lines: u64) -> RunInfo {
         RunInfo {
             scenario: self.scenario.name.clone(),
             seed: self.args.seed,
@@ -152,6 +152,7 @@ impl Run<'_> {
             load_began_ns: course.load_began_ns,
             load_ended_ns: course.load_ended_ns,
             last_heal_ns: course.last_heal_ns,
+            history_lines: Some(history_lines),
             nodes,
             harness_failure: course.failure(),
             interrupted: self.interrupt.came(),

@@ -1,5 +1,8 @@
 //! The command line as its users meet it: real processes of the node on loopback.
 
+// What tests share may unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

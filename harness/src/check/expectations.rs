@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::numbers::Numbers;
-use super::verdict::{Finding, Tally, Verdict, Witness};
+use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// What the scenario expects has happened: `ok-min`, `leader-changes-min`, and each kind of operation of the mix
 /// succeeded at least once.
@@ -42,14 +42,15 @@ pub fn expectations(evidence: &Evidence) -> Verdict {
     }
     if numbers.leader_changes < expect.leader_changes_min {
         let text = format!(
-            "the leader changed {} times; leader-changes-min is {}",
-            numbers.leader_changes, expect.leader_changes_min
+            "{}; leader-changes-min is {}",
+            count(numbers.leader_changes, "leader change"),
+            expect.leader_changes_min
         );
         doubt(&mut tally, "nodes", text);
     }
     tally.verdict("no operation in the history", |_| {
-        let (ok, changes) = (numbers.ok(), numbers.leader_changes);
+        let (ok, changes) = (numbers.ok(), count(numbers.leader_changes, "leader change"));
         let (ok_min, changes_min) = (expect.ok_min, expect.leader_changes_min);
-        format!("{ok} operations succeeded (at least {ok_min}), the leader changed {changes} times (at least {changes_min})")
+        format!("{ok} operations succeeded (at least {ok_min}), {changes} (at least {changes_min})")
     })
 }

@@ -3,6 +3,7 @@
 //! In: [`Evidence`], read from a run folder and nothing else. Out: a [`Verdict`] from each check of [`CHECKS`], and
 //! what they come to together. Never: a cluster, a clock, anything async, a guess in place of a missing line.
 
+mod acknowledged;
 mod by_index;
 mod commit_quorum;
 mod durability;
@@ -14,6 +15,7 @@ mod faults;
 mod leader_append_only;
 mod leader_completeness;
 pub mod linearizability;
+mod lines;
 mod log_matching;
 pub mod numbers;
 mod reading;

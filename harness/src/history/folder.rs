@@ -35,6 +35,8 @@ pub struct RunInfo {
     pub load_ended_ns: Option<u64>,
     /// When the conductor's last heal of everything was done.
     pub last_heal_ns: Option<u64>,
+    /// How many lines the history has: a lost tail would not show otherwise. Null when nobody counted.
+    pub history_lines: Option<u64>,
     pub nodes: Vec<NodeRun>,
     /// Why the harness itself could not do its work.
     pub harness_failure: Option<String>,
@@ -238,6 +240,7 @@ mod tests {
             load_began_ns: Some(1),
             load_ended_ns: None,
             last_heal_ns: Some(3),
+            history_lines: Some(4),
             nodes: vec![NodeRun {
                 id: "n1".into(),
                 boots: vec![
@@ -271,7 +274,7 @@ mod tests {
         fs::write(run.plan(), "{\"at\":1,\"fault\":\"kill\",\"target\":\"all\",\"hold\":0,\"draw\":0}\n{}\n")
             .unwrap();
         let garbage = run.read_plan().unwrap_err().to_string();
-        assert!(garbage.contains("plan.jsonl:2: expected a step of the plan"), "{garbage}");
+        assert!(garbage.contains("plan.jsonl:2: expected a step of a plan"), "{garbage}");
     }
 
     #[test]

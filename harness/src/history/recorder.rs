@@ -51,6 +51,11 @@ impl Recorder {
         Ok(op.time)
     }
 
+    /// How many lines there are so far.
+    pub fn lines(&self) -> u64 {
+        self.lock().next_index
+    }
+
     /// Hands every line over to the kernel: to be called now and then by one who has a clock, and at the end.
     pub fn flush(&self) -> Result<(), FolderError> {
         let flushed = self.lock().file.flush();

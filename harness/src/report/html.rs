@@ -132,7 +132,7 @@ fn numbers(results: &Results) -> Markup {
             }
         }
         p.faint {
-            "The leader changed " (numbers.leader_changes) " times."
+            "Leader changes: " (numbers.leader_changes) "."
             @if let Some(took) = numbers.recovery_seconds {
                 " The first write succeeded " (format!("{took:.3}")) " s after the last heal."
             }

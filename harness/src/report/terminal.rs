@@ -127,7 +127,7 @@ impl Page {
                 self.line(&format!("  {kind:12} {installed:>9} {skipped:>9} {indeterminate:>9}"));
             }
         }
-        let mut facts = vec![format!("the leader changed {} times", numbers.leader_changes)];
+        let mut facts = vec![format!("{} leader changes", numbers.leader_changes)];
         facts.extend(numbers.recovery_seconds.map(|took| format!("served {took:.3} s after the last heal")));
         facts.extend(numbers.load_seconds.map(|load| format!("{load:.1} s of load")));
         self.hanging("In the run: ", 12, &facts.join(", "));

@@ -217,3 +217,42 @@ fn draw(evidence: &Evidence, core: &[Act]) -> Vec<String> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::exhaustive;
+    use super::*;
+
+    #[test]
+    fn a_core_is_part_of_its_history_and_has_no_order_either() {
+        let mut cores = 0;
+        for seed in 0..4_000 {
+            let operations = exhaustive::random_history(seed, 7);
+            if exhaustive::has_order(&operations) {
+                continue;
+            }
+            let prefix = shortest_prefix(&operations);
+            assert!(!exhaustive::has_order(&prefix), "seed {seed}: {operations:#?}");
+            let core = shrink(prefix.clone());
+            assert!(!exhaustive::has_order(&core), "seed {seed}: {operations:#?}\n{core:#?}");
+            assert!(core.iter().all(|act| prefix.contains(act)), "seed {seed}");
+            cores += 1;
+        }
+        assert!(cores > 500, "{cores} histories without an order");
+    }
+
+    #[test]
+    fn one_stale_read_among_many_operations_is_told_with_few() {
+        let mut operations = Vec::new();
+        for round in 0..300 {
+            let (line, value) = (round * 4 + 1, Some(Held(round + 1)));
+            let act = |call, needs, makes| Act { call, ret: call + 1, needs, makes, must: true, source: 0 };
+            operations.push(act(line, None, value));
+            // One read sees what was there two writes ago.
+            let stale = if round == 200 { Some(Held(round - 1)) } else { value };
+            operations.push(act(line + 2, stale, None));
+        }
+        let core = shrink(shortest_prefix(&operations));
+        assert!(core.len() <= 4, "{core:#?}");
+    }
+}

@@ -31,6 +31,8 @@
 //!    too, which may leave another one unneeded: so it is repeated until nothing changes.
 
 mod core;
+#[cfg(test)]
+mod exhaustive;
 mod search;
 
 use std::collections::BTreeMap;
@@ -216,6 +218,43 @@ pub fn needed(operations: &[Act]) -> Vec<Act> {
         });
         if kept.len() == before {
             return kept;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_and_every_order_tried_agree_on_random_histories() {
+        let mut lawful = 0;
+        for seed in 0..20_000 {
+            let operations = exhaustive::random_history(seed, 7);
+            let expected = exhaustive::has_order(&operations);
+            lawful += u32::from(expected);
+            for operations in [operations.clone(), needed(&operations)] {
+                let found = search(&operations, Budget::DEFAULT).conclusion == Conclusion::Linearizable;
+                assert_eq!(found, expected, "seed {seed}: {operations:#?}");
+            }
+        }
+        // Both kinds must be there in numbers, or the agreement says little.
+        assert!((5_000..15_000).contains(&lawful), "{lawful} of 20000 have an order");
+    }
+
+    #[test]
+    fn fifty_clients_on_one_key_are_judged_with_few_steps() {
+        for seed in 0..6 {
+            let mut operations = exhaustive::busy_history(seed, 1500, 25);
+            let searched = search(&needed(&operations), Budget::DEFAULT);
+            assert_eq!(searched.conclusion, Conclusion::Linearizable, "seed {seed}: {searched:?}");
+            assert!(searched.steps < 20_000, "seed {seed}: {searched:?}");
+            // A read late in the history of what was there long ago.
+            let early = operations.iter().find_map(|operation| operation.makes.filter(|_| operation.must));
+            let read = operations.iter_mut().rev().find(|operation| operation.makes.is_none());
+            read.expect("there are reads").needs = early;
+            let searched = search(&needed(&operations), Budget::DEFAULT);
+            assert_eq!(searched.conclusion, Conclusion::NotLinearizable, "seed {seed}: {searched:?}");
         }
     }
 }

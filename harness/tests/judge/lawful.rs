@@ -1,0 +1,450 @@
+//! Random runs of a lawful Raft, as evidence: elections, commits, kills, truncations, boots, dumps, clients.
+//!
+//! In: a seed. Out: the lines of a run folder. Never: a network or a clock; what a cluster could do is chosen step
+//! by step, with the rules of the paper kept, so that every check must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use mkraft_harness::check::judge;
+use mkraft_harness::history::folder::RunFolder;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+const NODES: usize = 3;
+const EPOCH: u64 = 1_000_000_000;
+
+/// The lines of each file, by its path from the root.
+#[derive(Clone)]
+pub struct Run {
+    pub lines: BTreeMap<String, Vec<Value>>,
+    pub info: Value,
+    scenario: String,
+}
+
+impl Run {
+    pub fn write(&self, root: &Path) {
+        fs::write(root.join("scenario.yaml"), &self.scenario).unwrap();
+        fs::write(root.join("run.json"), self.info.to_string()).unwrap();
+        for (name, lines) in &self.lines {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            fs::write(path, text).unwrap();
+        }
+    }
+}
+
+#[derive(Clone, PartialEq)]
+struct Entry {
+    term: u64,
+    kind: &'static str,
+    digest: String,
+    ticket: (u64, u64),
+    operation: Option<usize>,
+}
+
+/// A client's operation that is not complete.
+#[derive(Clone)]
+struct Pending {
+    process: u64,
+    f: &'static str,
+    value: Value,
+    ticket: (u64, u64),
+    done: bool,
+}
+
+#[derive(Default)]
+struct Node {
+    boot: usize,
+    alive: bool,
+    leads: bool,
+    term: u64,
+    vote: Option<usize>,
+    log: Vec<Entry>,
+    commit: usize,
+    applied: usize,
+}
+
+struct World {
+    rng: ChaCha8Rng,
+    t: u64,
+    nodes: Vec<Node>,
+    lines: BTreeMap<String, Vec<Value>>,
+    history: Vec<Value>,
+    pending: Vec<Pending>,
+    plan: Vec<Value>,
+    ends: Vec<Vec<Value>>,
+    /// The key's value after each index of the committed log.
+    states: Vec<Value>,
+    next: u64,
+}
+
+fn name(node: usize) -> String {
+    format!("n{}", node + 1)
+}
+
+impl World {
+    fn tick(&mut self) -> u64 {
+        self.t += self.rng.random_range(1_000..2_000_000);
+        self.t
+    }
+
+    fn event(&mut self, node: usize, event: Value) {
+        let t = self.tick();
+        let boot = self.nodes[node].boot;
+        let file = format!("nodes/{}/events/boot-{boot:04}.jsonl", name(node));
+        let lines = self.lines.entry(file).or_default();
+        let mut line = json!({"seq": lines.len() + 1, "t": t, "node": name(node), "boot": boot});
+        line.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+        lines.push(line);
+    }
+
+    fn record(&mut self, op: Value) {
+        let t = self.tick();
+        let mut line = json!({"index": self.history.len(), "time": t});
+        line.as_object_mut().unwrap().extend(op.as_object().unwrap().clone());
+        self.history.push(line);
+    }
+
+    fn role(&mut self, node: usize, term: u64, role: &str) {
+        (self.nodes[node].leads, self.nodes[node].term) = (role == "leader", term);
+        self.event(node, json!({"event": "role", "term": term, "role": role, "leader": null}));
+    }
+
+    fn boot(&mut self, node: usize) {
+        let Node { term, vote, log, .. } = &self.nodes[node];
+        let (term, vote, last) = (*term, vote.map(name), log.len());
+        self.nodes[node].boot += 1;
+        (self.nodes[node].alive, self.nodes[node].commit, self.nodes[node].applied) = (true, 0, 0);
+        self.event(node, begin(term, &vote, last));
+        let split = self.rng.random_range(0..=last);
+        for (first, end) in [(0, split), (split, last)] {
+            if first < end {
+                let event = append(&self.nodes[node].log[first..end], first + 1, true);
+                self.event(node, event);
+            }
+        }
+    }
+
+    fn elect(&mut self, candidate: usize) {
+        let last = |node: &Node| (node.log.last().map_or(0, |entry| entry.term), node.log.len());
+        let own = last(&self.nodes[candidate]);
+        let willing = |&node: &usize| {
+            let node = &self.nodes[node];
+            node.alive && last(node) <= own
+        };
+        let mut voters: Vec<usize> = (0..NODES).filter(|&node| node != candidate).filter(willing).collect();
+        if voters.is_empty() {
+            return;
+        }
+        if self.rng.random_bool(0.5) {
+            voters.truncate(1);
+        }
+        let highest = voters.iter().map(|&node| self.nodes[node].term).max().unwrap();
+        let term = highest.max(self.nodes[candidate].term) + 1;
+        self.role(candidate, term, "candidate");
+        self.cast(candidate, term, candidate);
+        for voter in voters {
+            self.role(voter, term, "follower");
+            self.cast(voter, term, candidate);
+        }
+        self.role(candidate, term, "leader");
+        let entry = Entry { term, kind: "noop", digest: self.digest(), ticket: (0, 0), operation: None };
+        self.append(candidate, vec![entry]);
+    }
+
+    fn cast(&mut self, node: usize, term: u64, candidate: usize) {
+        self.nodes[node].vote = Some(candidate);
+        self.event(node, json!({"event": "vote", "term": term, "for": name(candidate)}));
+    }
+
+    fn digest(&mut self) -> String {
+        format!("{:016x}", self.rng.random::<u64>())
+    }
+
+    fn append(&mut self, node: usize, entries: Vec<Entry>) {
+        let first = self.nodes[node].log.len() + 1;
+        self.event(node, append(&entries, first, false));
+        self.nodes[node].log.extend(entries);
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leaders = (0..NODES).filter(|&node| self.nodes[node].alive && self.nodes[node].leads);
+        leaders.max_by_key(|&node| self.nodes[node].term)
+    }
+
+    /// A write or a compare-and-swap of the one key, asked of `leader`.
+    fn ask(&mut self, leader: usize, f: &'static str, value: Value) {
+        self.next += 1;
+        let (process, ticket) = (self.next, (self.next, 1));
+        self.record(json!({"process": process, "type": "invoke", "f": f, "key": "k", "value": value,
+            "node": name(leader), "session": ticket.0, "sequence": ticket.1}));
+        let (term, digest) = (self.nodes[leader].term, self.digest());
+        let operation = Some(self.pending.len());
+        self.pending.push(Pending { process, f, value, ticket, done: false });
+        self.append(leader, vec![Entry { term, kind: "command", digest, ticket, operation }]);
+    }
+
+    fn read(&mut self, leader: usize) {
+        self.next += 1;
+        let op = |kind: &str, process: u64, value: Value| json!({"process": process, "type": kind, "f": "read", "key": "k", "value": value});
+        self.record(op("invoke", self.next, Value::Null));
+        let state = self.states[self.nodes[leader].applied].clone();
+        self.record(op("ok", self.next, state));
+    }
+
+    fn replicate(&mut self, leader: usize, follower: usize) {
+        let term = self.nodes[leader].term;
+        if self.nodes[follower].term > term {
+            return;
+        }
+        if self.nodes[follower].term < term || self.nodes[follower].leads {
+            self.nodes[follower].vote =
+                self.nodes[follower].vote.filter(|_| self.nodes[follower].term == term);
+            self.role(follower, term, "follower");
+        }
+        let (own, other) = (&self.nodes[leader].log, &self.nodes[follower].log);
+        let agree = own.iter().zip(other).take_while(|(own, other)| own == other).count();
+        if agree < own.len().min(other.len()) {
+            self.nodes[follower].log.truncate(agree);
+            self.event(follower, json!({"event": "truncate", "after": agree}));
+        }
+        let upto = self.rng.random_range(agree..=self.nodes[leader].log.len());
+        let held = self.nodes[follower].log.len();
+        if upto > held {
+            let entries = self.nodes[leader].log[held..upto].to_vec();
+            self.append(follower, entries);
+        }
+        let known = self.nodes[leader].commit.min(upto);
+        self.commit(follower, known);
+        self.advance(leader);
+    }
+
+    /// The leader commits what a majority holds, when it is of its own term.
+    fn advance(&mut self, leader: usize) {
+        let log = self.nodes[leader].log.clone();
+        let holds = |node: &Node, index: usize| node.log.get(..index) == Some(&log[..index]);
+        let quorum = |index: usize| self.nodes.iter().filter(|node| holds(node, index)).count() > NODES / 2;
+        let term = self.nodes[leader].term;
+        let highest = (1..=log.len()).rev().find(|&index| log[index - 1].term == term && quorum(index));
+        self.commit(leader, highest.unwrap_or(0));
+    }
+
+    fn commit(&mut self, node: usize, index: usize) {
+        if index > self.nodes[node].commit {
+            self.nodes[node].commit = index;
+            let term = self.nodes[node].term;
+            self.event(node, json!({"event": "commit", "index": index, "term": term}));
+        }
+        self.apply(node);
+    }
+
+    fn apply(&mut self, node: usize) {
+        let (from, to) = (self.nodes[node].applied, self.nodes[node].commit);
+        if from == to {
+            return;
+        }
+        let entries = self.nodes[node].log[from..to].to_vec();
+        let told: Vec<_> = entries
+            .iter()
+            .map(|entry| json!([entry.term, entry.digest, entry.ticket.0, entry.ticket.1, "applied"]))
+            .collect();
+        self.event(node, json!({"event": "apply", "first": from + 1, "entries": told}));
+        self.nodes[node].applied = to;
+        for (index, entry) in (from..to).zip(entries) {
+            let before = self.states[index].clone();
+            let pending = entry.operation.map(|operation| self.pending[operation].clone());
+            let swaps =
+                pending.as_ref().is_none_or(|pending| pending.f != "cas" || pending.value[0] == before);
+            if index + 1 == self.states.len() {
+                let after = pending.as_ref().filter(|_| swaps).map(|pending| match pending.f {
+                    "cas" => pending.value[1].clone(),
+                    _ => pending.value.clone(),
+                });
+                self.states.push(after.unwrap_or(before.clone()));
+            }
+            // Only a leader that proposed it answers.
+            let answers = self.nodes[node].leads && entry.term == self.nodes[node].term;
+            if let (Some(pending), true) = (pending.filter(|pending| !pending.done), answers) {
+                self.pending[entry.operation.unwrap()].done = true;
+                let Pending { process, f, value, ticket, .. } = pending;
+                let mut op = json!({"process": process, "type": if swaps { "ok" } else { "fail" }, "f": f,
+                    "key": "k", "value": value, "session": ticket.0, "sequence": ticket.1});
+                if !swaps {
+                    op["seen"] = before;
+                }
+                self.record(op);
+            }
+        }
+    }
+
+    fn strike(&mut self, f: &str, step: Option<usize>, target: &str, nodes: &[String]) {
+        let op = |kind: &str, nodes: &[String], outcome: Value| {
+            json!({"process": "nemesis", "type": kind, "f": f, "value":
+                {"step": step, "target": target, "nodes": nodes, "outcome": outcome, "detail": "as told"}})
+        };
+        self.record(op("invoke", &[], Value::Null));
+        self.record(op("info", nodes, json!("installed")));
+    }
+
+    fn kill(&mut self, node: usize) {
+        let step = self.plan.len();
+        let at = self.t.saturating_sub(EPOCH);
+        self.plan.push(json!({"at": at, "fault": "kill", "target": name(node), "hold": 1000, "draw": 0}));
+        self.strike("kill", Some(step), &name(node), &[name(node)]);
+        (self.nodes[node].alive, self.nodes[node].leads) = (false, false);
+        self.ends[node].push(json!({"answered": true, "end": {"signal": 9}}));
+    }
+
+    fn step(&mut self) {
+        let node = self.rng.random_range(0..NODES);
+        match (self.rng.random_range(0..20), self.leader()) {
+            (0, _) if self.nodes[node].alive => self.kill(node),
+            (0..=3, _) if !self.nodes[node].alive => self.boot(node),
+            (1, _) if self.nodes[node].alive => self.elect(node),
+            (_, None) if self.nodes[node].alive => self.elect(node),
+            // An old leader that knows of no other may go on proposing.
+            (2..=3, _) if self.nodes[node].alive && self.nodes[node].leads => {
+                self.next += 1;
+                let value = json!(self.next * 1000);
+                self.ask(node, "write", value);
+            }
+            (4..=6, Some(leader)) => {
+                let value = json!(self.next * 1000 + 1);
+                self.ask(leader, "write", value);
+            }
+            (7..=8, Some(leader)) => {
+                let expected = self.states[self.nodes[leader].applied].clone();
+                self.ask(leader, "cas", json!([expected, self.next * 1000 + 2]));
+            }
+            (9, Some(leader)) => {
+                // A read is served once an entry of the leader's own term is committed and a quorum still knows no
+                // higher term; here all of them.
+                let (commit, term) = (self.nodes[leader].commit, self.nodes[leader].term);
+                let newest = self.nodes.iter().all(|node| node.term <= term);
+                if newest && commit > 0 && self.nodes[leader].log[commit - 1].term == term {
+                    self.read(leader);
+                }
+            }
+            (_, Some(leader)) if node != leader && self.nodes[node].alive => self.replicate(leader, node),
+            _ => {}
+        }
+    }
+
+    /// Everybody is up again and agrees.
+    fn settle(&mut self) -> usize {
+        for node in (0..NODES).filter(|&node| !self.nodes[node].alive).collect::<Vec<_>>() {
+            self.boot(node);
+        }
+        let newest = (0..NODES).max_by_key(|&node| {
+            let log = &self.nodes[node].log;
+            (log.last().map_or(0, |entry| entry.term), log.len())
+        });
+        let leader = newest.unwrap();
+        self.elect(leader);
+        self.spread(leader);
+        leader
+    }
+
+    fn spread(&mut self, leader: usize) {
+        while (0..NODES).any(|node| self.nodes[node].commit < self.nodes[leader].log.len()) {
+            (0..NODES).filter(|&node| node != leader).for_each(|node| self.replicate(leader, node));
+        }
+    }
+
+    fn stop(&mut self) {
+        for node in 0..NODES {
+            self.event(node, json!({"event": "stop", "reason": "SIGTERM"}));
+            self.ends[node].push(json!({"answered": true, "end": "stopped"}));
+            let Node { term, vote, log, .. } = &self.nodes[node];
+            let mut dump = vec![begin(*term, &vote.map(name), log.len())];
+            if !log.is_empty() {
+                dump.push(append(log, 1, true));
+            }
+            for (at, line) in dump.iter_mut().enumerate() {
+                let head = json!({"seq": at + 1, "t": self.t, "node": name(node), "boot": 0});
+                line.as_object_mut().unwrap().extend(head.as_object().unwrap().clone());
+            }
+            self.lines.insert(format!("nodes/{}/dump.jsonl", name(node)), dump);
+        }
+    }
+}
+
+fn begin(term: u64, vote: &Option<String>, last: usize) -> Value {
+    json!({"event": "boot", "version": "sim", "term": term, "vote": vote, "commit": 0, "snapshot": 0,
+        "first": 1, "last": last})
+}
+
+fn append(entries: &[Entry], first: usize, recovered: bool) -> Value {
+    let entries: Vec<_> = entries.iter().map(|entry| json!([entry.term, entry.kind, entry.digest])).collect();
+    let mut event = json!({"event": "append", "first": first, "entries": entries});
+    if recovered {
+        event["recovered"] = json!(true);
+    }
+    event
+}
+
+/// A run that breaks no rule.
+pub fn run(seed: u64) -> Run {
+    let mut world = World {
+        rng: ChaCha8Rng::seed_from_u64(seed),
+        t: EPOCH,
+        nodes: (0..NODES).map(|_| Node::default()).collect(),
+        lines: BTreeMap::new(),
+        history: Vec::new(),
+        pending: Vec::new(),
+        plan: Vec::new(),
+        ends: vec![Vec::new(); NODES],
+        states: vec![Value::Null],
+        next: 1,
+    };
+    (0..NODES).for_each(|node| world.boot(node));
+    (0..150).for_each(|_| world.step());
+    let leader = world.settle();
+    world.strike("heal", None, "all", &[]);
+    let last_heal = world.t;
+    world.ask(leader, "write", json!(1));
+    world.spread(leader);
+    world.ask(leader, "cas", json!([1, 2]));
+    world.spread(leader);
+    world.read(leader);
+    world.stop();
+    let nodes: Vec<_> = (0..NODES).map(|node| json!({"id": name(node), "boots": world.ends[node]})).collect();
+    let info = json!({"scenario": "lawful", "seed": seed, "harness_version": "0", "node_version": "0",
+        "node_binary": {"path": "", "xxh3": ""}, "started": "", "load_began_ns": EPOCH, "load_ended_ns": world.t,
+        "last_heal_ns": last_heal, "history_lines": world.history.len(), "nodes": nodes,
+        "harness_failure": null, "interrupted": false});
+    let faults = if world.plan.is_empty() { "[]" } else { "[{ at: 200ms, kill: leader, down: 400ms }]" };
+    let scenario = format!(
+        "# Nothing is wrong.\nname: lawful\nduration: 1s\ncluster: {{ nodes: 3 }}\nworkload:\n  kind: register\n  \
+         rate: 1000\n  mix: {{ read: 1, write: 1, cas: 1 }}\nfaults: {faults}\nexpect: {{ ok-min: 3, \
+         leader-changes-min: 0, recovers-within: 1s }}\n"
+    );
+    let World { mut lines, history, plan, .. } = world;
+    lines.insert("history.jsonl".into(), history);
+    lines.insert("plan.jsonl".into(), plan);
+    Run { lines, info, scenario }
+}
+
+#[test]
+fn a_lawful_run_holds_on_every_check() {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for seed in 0..80 {
+        let run = run(seed);
+        let folder = tempfile::tempdir().unwrap();
+        run.write(folder.path());
+        let results = judge(&RunFolder::new(folder.path())).unwrap().results;
+        let bad: Vec<_> = results.checks.iter().filter(|check| !check.verdict.findings.is_empty()).collect();
+        assert_eq!(results.exit_code, 0, "seed {seed}: {bad:#?}");
+        let text: String = run.lines.values().flatten().map(Value::to_string).collect();
+        for kind in ["truncate", "recovered", "\"fail\"", "\"kill\""] {
+            if text.contains(kind) {
+                seen.insert(kind);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}

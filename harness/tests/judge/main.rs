@@ -1,0 +1,8 @@
+//! The judge on run folders: kept ones with a known fault each, damaged copies of them, and random lawful ones.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod damage;
+mod folders;
+mod lawful;
+mod mutations;
