@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use mkraft_proto::v1::Ticket;
 use prost::bytes::Bytes;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -19,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cli::{BenchArgs, Exit};
 use crate::cluster::{Cluster, Layout, Wiring};
 use crate::judging::failed;
-use crate::system::client::{Failure, NodeClient};
+use crate::system::client::{Failure, NodeClient, Ticket};
 use crate::system::{Mkraft, Timing};
 
 const WARM_UP: Duration = Duration::from_secs(1);

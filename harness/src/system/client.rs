@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use mkraft_proto::v1::kv_client::KvClient;
 use mkraft_proto::v1::{
-    CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest,
-    Ticket,
+    self, CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest,
 };
 use prost::bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
@@ -29,6 +28,15 @@ pub struct NodeClient {
     next: AtomicUsize,
 }
 
+/// Which attempt of which client a write is: a node carries out each at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ticket {
+    /// From [`NodeClient::open_session`].
+    pub session: u64,
+    /// From 1, rising.
+    pub sequence: u64,
+}
+
 /// What a compare-and-swap came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swap {
@@ -43,10 +51,21 @@ pub struct Swap {
 pub struct Failure {
     /// True when the request certainly took no effect and never will.
     pub definite: bool,
-    pub code: ErrorCode,
+    pub advice: Advice,
     pub message: String,
     /// Who leads, as far as the asked node knows.
     pub leader: Option<String>,
+}
+
+/// What one who still wants an answer had better do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// The node has too much to do.
+    AskAgain,
+    /// The node does not lead, or cannot be reached.
+    AskElsewhere,
+    /// No node would answer otherwise.
+    GiveUp,
 }
 
 impl NodeClient {
@@ -72,13 +91,13 @@ impl NodeClient {
     }
 
     pub async fn put(&self, ticket: Ticket, key: Bytes, value: Bytes) -> Result<(), Failure> {
-        self.connection().put(PutRequest { ticket: Some(ticket), key, value }).await?;
+        self.connection().put(PutRequest { ticket: Some(ticket.into()), key, value }).await?;
         Ok(())
     }
 
     /// True when the key existed.
     pub async fn delete(&self, ticket: Ticket, key: Bytes) -> Result<bool, Failure> {
-        let reply = self.connection().delete(DeleteRequest { ticket: Some(ticket), key }).await?;
+        let reply = self.connection().delete(DeleteRequest { ticket: Some(ticket.into()), key }).await?;
         Ok(reply.into_inner().existed)
     }
 
@@ -90,7 +109,7 @@ impl NodeClient {
         expected: Option<Bytes>,
         value: Bytes,
     ) -> Result<Swap, Failure> {
-        let request = CompareAndSwapRequest { ticket: Some(ticket), key, expected, value };
+        let request = CompareAndSwapRequest { ticket: Some(ticket.into()), key, expected, value };
         let reply = self.connection().compare_and_swap(request).await?.into_inner();
         Ok(Swap { swapped: reply.swapped, seen: reply.seen })
     }
@@ -107,8 +126,8 @@ impl Failure {
     pub fn timed_out(after: Duration) -> Failure {
         Failure {
             definite: false,
-            code: ErrorCode::Timeout,
-            message: format!("no answer within {after:?}"),
+            advice: Advice::AskElsewhere,
+            message: format!("timeout: no answer within {after:?}"),
             leader: None,
         }
     }
@@ -117,15 +136,37 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Failure {
         let error = Error::from_status(&status);
+        let message = match (error.code(), innermost(&status)) {
+            (ErrorCode::Unknown, Some(cause)) if !error.message.contains(&cause) => {
+                format!("{}: {cause}", error.message)
+            }
+            (ErrorCode::Unknown, _) => error.message.clone(),
+            (code, _) => format!("{}: {}", code.as_str_name(), error.message),
+        };
         Failure {
             definite: error.code().definite() || never_sent(&status),
-            code: error.code(),
+            advice: advice(error.code()),
             leader: (error.leader != 0).then(|| format!("n{}", error.leader)),
-            message: match innermost(&status) {
-                Some(cause) if !error.message.contains(&cause) => format!("{}: {cause}", error.message),
-                _ => error.message,
-            },
+            message,
         }
+    }
+}
+
+impl From<Ticket> for v1::Ticket {
+    fn from(Ticket { session, sequence }: Ticket) -> v1::Ticket {
+        v1::Ticket { session, sequence }
+    }
+}
+
+fn advice(code: ErrorCode) -> Advice {
+    match code {
+        ErrorCode::Busy => Advice::AskAgain,
+        ErrorCode::Invalid | ErrorCode::SessionUnknown | ErrorCode::SequenceStale => Advice::GiveUp,
+        ErrorCode::Unknown
+        | ErrorCode::NotLeader
+        | ErrorCode::LeadershipLost
+        | ErrorCode::Timeout
+        | ErrorCode::Stopping => Advice::AskElsewhere,
     }
 }
 
@@ -208,6 +249,8 @@ mod tests {
         let failure = Failure::from(Status::from(said));
         assert_eq!((failure.definite, failure.leader.as_deref()), (true, Some("n3")));
         let said = Error::new(ErrorCode::LeadershipLost, "deposed");
-        assert!(!Failure::from(Status::from(said)).definite);
+        let failure = Failure::from(Status::from(said));
+        assert!(!failure.definite);
+        assert_eq!(failure.message, "LEADERSHIP_LOST: deposed");
     }
 }

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mkraft_proto::v1::ErrorCode;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -147,12 +146,7 @@ impl Drop for Nodes {
 }
 
 fn describe(failure: &Failure, attempt: u32, open: bool) -> String {
-    let code = match failure.code {
-        ErrorCode::Unknown => "",
-        code => code.as_str_name(),
-    };
-    let separator = if code.is_empty() { "" } else { ": " };
     let attempts = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
     let earlier = if open && failure.definite { ", an earlier one is open" } else { "" };
-    format!("{code}{separator}{}{attempts}{earlier}", failure.message)
+    format!("{}{attempts}{earlier}", failure.message)
 }

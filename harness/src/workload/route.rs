@@ -6,10 +6,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mkraft_proto::v1::ErrorCode;
-
 use crate::scenario::Placement;
-use crate::system::client::Failure;
+use crate::system::client::{Advice, Failure};
 
 /// Requests for one operation, at most; the pauses between them reach well beyond any election.
 pub const ATTEMPTS_MAX: u32 = 16;
@@ -58,8 +56,8 @@ impl Belief {
         match hint {
             Some(leader) => self.set(leader),
             // A leader may be busy, and it may refuse what nobody could do.
-            None if matches!(failure.code, ErrorCode::Busy | ErrorCode::Invalid) => {}
-            None => self.doubt(asked),
+            None if failure.advice == Advice::AskElsewhere => self.doubt(asked),
+            None => {}
         }
     }
 }
@@ -83,15 +81,14 @@ impl Route {
             return None;
         }
         let pause = PAUSE_MIN.saturating_mul(1 << (attempt - 1).min(16)).min(PAUSE_MAX);
-        match (failure.code, hint) {
-            // Asking again cannot help.
-            (ErrorCode::Invalid | ErrorCode::SessionUnknown | ErrorCode::SequenceStale, _) => None,
+        match (failure.advice, hint) {
+            (Advice::GiveUp, _) => None,
             (_, Some(leader)) if leader != asked => {
                 let pause = if attempt <= HINTS_AT_ONCE_MAX { Duration::ZERO } else { pause };
                 Some(Detour { node: leader, pause })
             }
-            (ErrorCode::Busy, _) => Some(Detour { node: asked, pause }),
-            _ => Some(Detour { node: (asked + 1) % self.nodes, pause }),
+            (Advice::AskAgain, _) => Some(Detour { node: asked, pause }),
+            (Advice::AskElsewhere, _) => Some(Detour { node: (asked + 1) % self.nodes, pause }),
         }
     }
 }
@@ -100,8 +97,8 @@ impl Route {
 mod tests {
     use super::*;
 
-    fn failure(code: ErrorCode) -> Failure {
-        Failure { definite: code.definite(), code, message: String::new(), leader: None }
+    fn failure(advice: Advice) -> Failure {
+        Failure { definite: false, advice, message: String::new(), leader: None }
     }
 
     fn route(placement: Placement) -> Route {
@@ -128,23 +125,22 @@ mod tests {
 
     #[test]
     fn a_failure_leads_to_the_next_node_or_nowhere() {
-        use ErrorCode::*;
-        for (placement, attempt, code, hint, expected) in [
-            (Placement::Roam, 1, NotLeader, Some(0), Some((0, 0))),
-            (Placement::Roam, 3, NotLeader, Some(0), Some((0, 40))),
-            (Placement::Roam, 1, NotLeader, None, Some((2, 10))),
-            (Placement::Leader, 1, NotLeader, Some(1), Some((2, 10))),
-            (Placement::Leader, 9, Unknown, None, Some((2, 160))),
-            (Placement::Leader, 2, Busy, None, Some((1, 20))),
-            (Placement::Leader, 1, Invalid, None, None),
-            (Placement::Leader, 1, SessionUnknown, None, None),
-            (Placement::Leader, ATTEMPTS_MAX, Unknown, None, None),
-            (Placement::Pinned, 1, NotLeader, Some(0), None),
-            (Placement::Node(2), 1, Unknown, None, None),
+        use Advice::*;
+        for (placement, attempt, advice, hint, expected) in [
+            (Placement::Roam, 1, AskElsewhere, Some(0), Some((0, 0))),
+            (Placement::Roam, 3, AskElsewhere, Some(0), Some((0, 40))),
+            (Placement::Roam, 1, AskElsewhere, None, Some((2, 10))),
+            (Placement::Leader, 1, AskElsewhere, Some(1), Some((2, 10))),
+            (Placement::Leader, 9, AskElsewhere, None, Some((2, 160))),
+            (Placement::Leader, 2, AskAgain, None, Some((1, 20))),
+            (Placement::Leader, 1, GiveUp, None, None),
+            (Placement::Leader, ATTEMPTS_MAX, AskElsewhere, None, None),
+            (Placement::Pinned, 1, AskElsewhere, Some(0), None),
+            (Placement::Node(2), 1, AskElsewhere, None, None),
         ] {
-            let next = route(placement).next(attempt, 1, &failure(code), hint);
+            let next = route(placement).next(attempt, 1, &failure(advice), hint);
             let expected = expected.map(|(node, ms)| Detour { node, pause: Duration::from_millis(ms) });
-            assert_eq!(next, expected, "{placement:?}, attempt {attempt}, {code:?}, {hint:?}");
+            assert_eq!(next, expected, "{placement:?}, attempt {attempt}, {advice:?}, {hint:?}");
         }
     }
 
@@ -152,11 +148,11 @@ mod tests {
     fn a_late_doubt_does_not_unseat_a_newer_leader() {
         let belief = Belief::default();
         belief.set(2);
-        belief.learn(0, &failure(ErrorCode::Timeout), None);
+        belief.learn(0, &failure(Advice::AskElsewhere), None);
         assert_eq!(belief.leader(), Some(2));
-        belief.learn(2, &failure(ErrorCode::Busy), None);
+        belief.learn(2, &failure(Advice::AskAgain), None);
         assert_eq!(belief.leader(), Some(2));
-        belief.learn(2, &failure(ErrorCode::Unknown), None);
+        belief.learn(2, &failure(Advice::AskElsewhere), None);
         assert_eq!(belief.leader(), None);
     }
 }
