@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use mkraft_proto::v1::kv_client::KvClient;
 use mkraft_proto::v1::{
-    CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest,
-    Ticket,
+    CompareAndSwapRequest, DeleteRequest, Error, GetRequest, OpenSessionRequest, PutRequest,
 };
+pub use mkraft_proto::v1::{ErrorCode, Ticket};
 use prost::bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Status};

@@ -9,12 +9,11 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mkraft_proto::v1::ErrorCode;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::route::{Belief, Route};
-use crate::system::client::{Failure, NodeClient};
+use crate::system::client::{ErrorCode, Failure, NodeClient};
 
 /// Requests given up by their users that stay in flight to one node, where they may yet take effect. They hold
 /// HTTP/2 streams, of which a connection has a few hundred, that fresh requests need.

@@ -6,10 +6,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mkraft_proto::v1::ErrorCode;
-
 use crate::scenario::Placement;
-use crate::system::client::Failure;
+use crate::system::client::{ErrorCode, Failure};
 
 /// Requests for one operation, at most; the pauses between them reach well beyond any election.
 pub const ATTEMPTS_MAX: u32 = 16;

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mkraft_proto::v1::Ticket;
 use prost::bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -19,7 +18,7 @@ use super::load::Yard;
 use super::route::Route;
 use crate::history::{Op, OpType, Process as ProcessName};
 use crate::scenario::Pacing;
-use crate::system::client::{NodeClient, Swap};
+use crate::system::client::{NodeClient, Swap, Ticket};
 
 /// Operations of one client under way at a time; beyond it they are shed, and counted.
 pub const OUTSTANDING_PER_CLIENT_MAX: usize = 256;
