@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::scenario::{Plan, Scenario, ScenarioError};
-use crate::{judging, run};
+use crate::{bench, judging, run};
 
 /// The seed where none is given.
 pub const SEED_DEFAULT: u64 = 0;
@@ -85,6 +85,8 @@ enum Command {
     Check(CheckArgs),
     /// Tells what a run folder was judged to be
     Report(ReportArgs),
+    /// Measures a cluster of its own: writes a second, and how long they take
+    Bench(BenchArgs),
     /// Lists the scenarios of a folder: name, length, nodes, claim
     List(ListArgs),
     /// Reads scenarios and tells every mistake in them, without running anything
@@ -97,6 +99,7 @@ impl Command {
             Command::Run(args) => run::run(&args),
             Command::Check(args) => judging::check(&args),
             Command::Report(args) => judging::report(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::List(args) => list(&args),
             Command::Validate(args) => validate(&args),
         }
@@ -132,6 +135,40 @@ pub struct ReportArgs {
     /// One line for programs: the verdict, then `key=value` pairs
     #[arg(long)]
     pub line: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Nodes of the cluster
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub nodes: u32,
+    /// Clients, each with one write under way
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub clients: u32,
+    /// How long is measured, after a second of warming up
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Size of each value written
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub value_bytes: u32,
+    /// Connections to each node
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub connections: u32,
+    /// Let nodes and clients speak through the links that scenarios break
+    #[arg(long)]
+    pub proxies: bool,
+    /// Let the nodes write their evidence
+    #[arg(long)]
+    pub events: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the nodes' data goes, in a folder that is removed afterwards [default: the system's for such]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The node's program [default: mkraft-node beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -48,6 +48,8 @@ pub struct Layout {
     /// The run folder, which exists; `nodes/` is made in it.
     pub folder: PathBuf,
     pub wiring: Wiring,
+    /// Whether the nodes write down what they do: without it they cannot be judged.
+    pub events: bool,
     /// The program that is the guard when its first argument says so: the harness itself.
     pub guard: PathBuf,
 }
@@ -55,7 +57,14 @@ pub struct Layout {
 impl Layout {
     /// With this very program as the guard.
     pub fn new(nodes: u32, timing: Timing, folder: &Path, wiring: Wiring) -> Layout {
-        Layout { nodes, timing, folder: folder.to_path_buf(), wiring, guard: "/proc/self/exe".into() }
+        Layout {
+            nodes,
+            timing,
+            folder: folder.to_path_buf(),
+            wiring,
+            events: true,
+            guard: "/proc/self/exe".into(),
+        }
     }
 }
 
@@ -267,13 +276,13 @@ impl Cluster {
             listen: ground.node(number),
             peers: others.map(|peer| (name(peer), reach(peer))).collect(),
             data: folder.data(),
-            events: folder.events(),
+            events: layout.events.then(|| folder.events()),
         }
     }
 
     fn launch(&self, place: &Place, timing: Timing) -> Result<Launch, ClusterError> {
         let folder = self.node_folder(&place.name);
-        for path in [&place.data, &place.events] {
+        for path in [Some(&place.data), place.events.as_ref()].into_iter().flatten() {
             fs::create_dir_all(path).map_err(|source| ClusterError::Folder { path: path.clone(), source })?;
         }
         Ok(Launch {

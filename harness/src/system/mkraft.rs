@@ -63,7 +63,9 @@ impl Mkraft {
         for (peer, address) in &place.peers {
             flag("--peer", format!("{peer}={address}"));
         }
-        flag("--events", place.events.display().to_string());
+        if let Some(events) = &place.events {
+            flag("--events", events.display().to_string());
+        }
         flag("--election-timeout", humantime::format_duration(timing.election_timeout).to_string());
         flag("--heartbeat", humantime::format_duration(timing.heartbeat).to_string());
         arguments
@@ -145,7 +147,7 @@ mod tests {
                 ("n3".into(), "127.16.0.101:7003".parse().unwrap()),
             ],
             data: "/r/data".into(),
-            events: "/r/events".into(),
+            events: Some("/r/events".into()),
         };
         let timing =
             Timing { election_timeout: Duration::from_millis(500), heartbeat: Duration::from_millis(50) };

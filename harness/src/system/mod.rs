@@ -22,8 +22,8 @@ pub struct Place {
     pub peers: Vec<(String, SocketAddr)>,
     /// What it remembers; kept over its starts.
     pub data: PathBuf,
-    /// What it writes down about itself.
-    pub events: PathBuf,
+    /// What it writes down about itself; without, it writes nothing.
+    pub events: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

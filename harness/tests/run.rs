@@ -1,0 +1,160 @@
+//! `run`, `check` and `report` with real nodes, as a person or CI meets them.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mkraft_harness::history::folder::{End, RunFolder};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const HARNESS: &str = env!("CARGO_BIN_EXE_mkraft-harness");
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const SCENARIO: &str = "\
+# A killed leader takes no acknowledged write with it.
+name: short
+duration: 4s
+cluster: { nodes: 3 }
+workload: { kind: register, clients: 4, keys: 2, rate: 100 }
+faults:
+  - { at: 1s, kill: leader, down: 1s }
+expect: { ok-min: 50, leader-changes-min: 1, recovers-within: 10s }
+";
+
+/// The node beside this harness, built if it is not there or out of date.
+fn node_program() -> PathBuf {
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "mkraft-node"]).status();
+    assert!(built.unwrap().success(), "the node does not build");
+    Path::new(HARNESS).with_file_name("mkraft-node")
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    scenario: PathBuf,
+}
+
+impl Place {
+    fn with(scenario: &str) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scenario.yaml");
+        std::fs::write(&path, scenario).unwrap();
+        Place { folder, scenario: path }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("runs")
+    }
+
+    fn run(&self, node: &Path) -> Command {
+        let mut command = Command::new(HARNESS);
+        command.args(["run", "--seed", "5", "--out"]).arg(self.out()).arg("--node").arg(node);
+        command.arg(&self.scenario).stdin(Stdio::null());
+        command
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn command(arguments: &[&str], run: &Path) -> Output {
+    Command::new(HARNESS).args(arguments).arg(run).output().unwrap()
+}
+
+#[test]
+fn a_run_leaves_a_folder_that_tells_the_same_wherever_it_is_copied() {
+    let place = Place::with(SCENARIO);
+    let output = place.run(&node_program()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+
+    let run = place.out().join("short-5");
+    assert_eq!(std::fs::read_link(place.out().join("latest")).unwrap(), Path::new("short-5"));
+    let info = RunFolder::new(&run).read_info().unwrap();
+    assert_eq!((info.harness_failure, info.interrupted), (None, false));
+    let ends: Vec<End> = info.nodes.iter().flat_map(|node| &node.boots).map(|boot| boot.end).collect();
+    assert_eq!(ends.iter().filter(|end| **end == End::Signal(9)).count(), 1, "{ends:?}");
+    assert_eq!(ends.iter().filter(|end| **end == End::Stopped).count(), 3, "{ends:?}");
+    assert!(info.load_began_ns < info.last_heal_ns && info.last_heal_ns < info.load_ended_ns);
+    let files: BTreeSet<_> = std::fs::read_dir(&run)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let expected = [
+        "history.jsonl",
+        "junit.xml",
+        "nodes",
+        "plan.jsonl",
+        "report.html",
+        "results.json",
+        "run.json",
+        "scenario.yaml",
+    ];
+    assert_eq!(files, expected.map(String::from).into());
+    assert!(!run.join("nodes/n1/data").exists(), "nothing was violated");
+
+    let copy = place.folder.path().join("elsewhere");
+    assert!(Command::new("cp").arg("-r").args([&run, &copy]).status().unwrap().success());
+    std::fs::remove_file(copy.join("results.json")).unwrap();
+    let unjudged = command(&["report"], &copy);
+    assert_eq!(unjudged.status.code(), Some(64), "{}", text(&unjudged));
+    let again = command(&["check"], &copy);
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+    let results = |folder: &Path| std::fs::read_to_string(folder.join("results.json")).unwrap();
+    assert_eq!(results(&copy), results(&run));
+    let report = command(&["report"], &copy);
+    assert_eq!((report.status.code(), report.stdout), (Some(0), again.stdout));
+}
+
+#[test]
+fn an_interrupted_run_is_healed_collected_and_judged_and_is_no_pass() {
+    let place = Place::with(&SCENARIO.replace("4s", "60s"));
+    let child = place.run(&node_program()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let history = place.out().join("short-5/history.jsonl");
+    let began = Instant::now();
+    while !std::fs::read_to_string(&history).is_ok_and(|text| text.contains(r#""type":"ok""#)) {
+        assert!(began.elapsed() < DEADLINE, "no operation in {}", history.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let info = RunFolder::new(place.out().join("short-5")).read_info().unwrap();
+    assert!(info.interrupted && info.last_heal_ns.is_some());
+    assert!(text(&output).contains("interrupted"), "{}", text(&output));
+    assert!(place.out().join("short-5/nodes/n3/dump.jsonl").exists());
+}
+
+#[test]
+fn nodes_that_end_at_once_are_a_failure_of_the_harness_with_their_last_words() {
+    let place = Place::with(SCENARIO);
+    let node = place.folder.path().join("mkraft-node");
+    let script =
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo stand-in 1 && exit\necho 'no such flag' >&2\nexit 3\n";
+    std::fs::write(&node, script).unwrap();
+    std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = place.run(&node).output().unwrap();
+    assert_eq!(output.status.code(), Some(70), "{}", text(&output));
+    assert!(text(&output).contains("no such flag"), "{}", text(&output));
+}
+
+#[test]
+fn a_missing_node_says_what_to_build() {
+    let place = Place::with(SCENARIO);
+    let output = place.run(Path::new("/nowhere/mkraft-node")).output().unwrap();
+    assert_eq!(output.status.code(), Some(70));
+    assert!(text(&output).contains("cargo build --release"), "{}", text(&output));
+    assert!(!place.out().exists(), "nothing was run");
+}
+
+#[test]
+fn a_folder_that_is_none_is_a_mistake_of_the_one_who_asks() {
+    for asked in ["check", "report"] {
+        let output = command(&[asked], Path::new("/nowhere/run"));
+        assert_eq!(output.status.code(), Some(64));
+        assert!(text(&output).contains("/nowhere/run"), "{}", text(&output));
+    }
+}
