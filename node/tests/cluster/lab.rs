@@ -406,7 +406,7 @@ impl Lab {
         {
             lines.push(format!("follows {leader}"));
         }
-        if now.vote != before.vote
+        if (now.status.term, now.vote) != (before.status.term, before.vote)
             && let Some(vote) = now.vote
         {
             lines.push(format!("votes for {vote}"));
