@@ -104,7 +104,7 @@ pub enum Reply {
     Readable { id: RequestId },
     /// This node does not lead, and nothing was proposed.
     NotLeader { id: RequestId, leader: Option<NodeId> },
-    /// Too much is uncommitted, and nothing was proposed.
+    /// Too much is uncommitted, or too many reads wait; nothing was proposed or read.
     Busy { id: RequestId },
 }
 
