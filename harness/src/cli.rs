@@ -132,6 +132,9 @@ pub struct CheckArgs {
 pub struct ReportArgs {
     /// A run folder
     pub run: PathBuf,
+    /// One line for programs: the verdict, then `key=value` pairs
+    #[arg(long)]
+    pub line: bool,
 }
 
 #[derive(Debug, Args)]

@@ -42,7 +42,11 @@ pub fn report(args: &ReportArgs) -> io::Result<Exit> {
     }
     match read_json::<Results>(&folder.results(), "a results.json") {
         Ok(results) => {
-            tell(&results, &folder)?;
+            if args.line {
+                writeln!(anstream::stdout(), "{}", report::line(&results))?;
+            } else {
+                tell(&results, &folder)?;
+            }
             Ok(exit(results.overall))
         }
         Err(error) => failed(&error),

@@ -25,7 +25,7 @@
 mod cluster;
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use cluster::lab::{Lab, Link, Settings};
@@ -38,14 +38,30 @@ datatest_stable::harness! {
     { test = run, root = "tests/scripts", pattern = r"/[a-z0-9_]+$" },
 }
 
+/// Printed as it is, lines and all.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
 fn run(path: &Path) -> datatest_stable::Result<()> {
-    let text = std::fs::read_to_string(path)?;
+    Ok(play(path).map_err(Failure)?)
+}
+
+fn play(path: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(failed)?;
     let (script, expected) = match text.split_once(&format!("\n{SEPARATOR}\n")) {
         Some((script, expected)) => (script, expected),
         None => (text.trim_end(), ""),
     };
     if !script.starts_with("# ") {
-        return Err(format!("{}:1: expected a comment that states the rule", path.display()).into());
+        return Err(format!("{}:1: expected a comment that states the rule", path.display()));
     }
     let mut play = Play::default();
     for (number, line) in script.lines().enumerate() {
@@ -57,9 +73,9 @@ fn run(path: &Path) -> datatest_stable::Result<()> {
     }
     let trace = play.trace.iter().fold(String::new(), |all, line| all + line + "\n");
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(path, format!("{script}\n{SEPARATOR}\n{trace}"))?;
+        std::fs::write(path, format!("{script}\n{SEPARATOR}\n{trace}")).map_err(failed)?;
     } else if trace != expected {
-        return Err(format!("{}: the trace differs\n{}", path.display(), difference(expected, &trace)).into());
+        return Err(format!("{}: the trace differs\n{}", path.display(), difference(expected, &trace)));
     }
     Ok(())
 }

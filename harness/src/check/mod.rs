@@ -17,6 +17,7 @@ mod leader_completeness;
 pub mod linearizability;
 mod lines;
 mod log_matching;
+mod no_crash;
 pub mod numbers;
 mod reading;
 mod recovery;
@@ -46,6 +47,7 @@ pub struct Check {
 /// Causes before consequences: the first violated one is where to look first.
 #[rustfmt::skip]
 pub const CHECKS: &[Check] = &[
+    check("no-crash", "run.json", "no node ends unless it is made to", no_crash::no_crash),
     check("term-monotonic", "§5.1", "a node's term never falls", term_monotonic::term_monotonic),
     check("vote-once", "§5.2", "no node votes for two candidates in one term", vote_once::vote_once),
     check("election-safety", "§5.2", "no term has two leaders", election_safety::election_safety),

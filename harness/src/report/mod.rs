@@ -5,12 +5,14 @@
 
 mod html;
 mod junit;
+mod line;
 mod svg;
 mod terminal;
 
 use crate::check::{Judgement, Results};
 use crate::history::folder::{FolderError, RunFolder, write};
 
+pub use line::line;
 pub use terminal::terminal;
 
 /// Writes `report.html` and `junit.xml` beside `results.json`, which the judge has written.

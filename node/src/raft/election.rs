@@ -2,7 +2,7 @@
 
 use super::quorum::{Tally, Votes};
 use super::reads::Reads;
-use super::{Body, Leader, NodeId, Position, Progress, Raft, Role, Term};
+use super::{Body, Leader, Message, NodeId, Position, Progress, Raft, Role, Term};
 
 impl Raft {
     /// Asks whether an election could be won, before a term is spent on it.
@@ -38,7 +38,11 @@ impl Raft {
 
     pub(super) fn request_pre_vote(&mut self, from: NodeId, term: Term, last: Position) {
         let granted = term >= self.term && last >= self.log.last() && !self.hears_leader();
-        self.send_durable(from, Body::VoteReply { pre: true, granted });
+        // In the term of the question, so that the answer counts for no other; or in the voter's, if it is
+        // later, for the candidate to learn.
+        let term = term.max(self.term);
+        let body = Body::VoteReply { pre: true, granted };
+        self.effects.send_durable.push(Message { from: self.options.id, to: from, term, body });
     }
 
     pub(super) fn request_vote(&mut self, from: NodeId, term: Term, last: Position) {
@@ -56,6 +60,9 @@ impl Raft {
 
     pub(super) fn pre_vote_reply(&mut self, from: NodeId, granted: bool) {
         let Role::PreCandidate(votes) = &mut self.role else { return };
+        if !self.configuration.has_voter(from) {
+            return;
+        }
         votes.record(from, granted);
         match votes.tally(&self.configuration) {
             Tally::Won => self.campaign(),
@@ -67,6 +74,9 @@ impl Raft {
     /// A vote of the current term; the candidate's own comes here once it is durable.
     pub(super) fn vote_reply(&mut self, from: NodeId, granted: bool) {
         let Role::Candidate { votes, .. } = &mut self.role else { return };
+        if !self.configuration.has_voter(from) {
+            return;
+        }
         votes.record(from, granted);
         match votes.tally(&self.configuration) {
             Tally::Won => self.become_leader(),

@@ -73,15 +73,10 @@ impl Log {
     /// Logs that agree anywhere at or below `index` on an entry of at most `term` agree no later than here:
     /// above it stand only entries of higher terms, which the other log cannot hold at or below `term`.
     pub fn newest_with_term_at_most(&self, index: Index, term: Term) -> Position {
-        let mut index = index.min(self.last().index);
-        while index > self.snapshot.index {
-            match self.term_at(index) {
-                Some(own) if own > term => index = index.prev(),
-                Some(own) => return Position { term: own, index },
-                None => break,
-            }
-        }
-        self.snapshot
+        // Terms never fall along the log.
+        let of_such_terms = self.entries.partition_point(|entry| entry.term <= term) as u64;
+        let index = index.min(Index(self.snapshot.index.0 + of_such_terms));
+        self.term_at(index).map_or(self.snapshot, |own| Position { term: own, index })
     }
 
     fn offset(&self, index: Index) -> Option<usize> {

@@ -135,7 +135,7 @@ pub struct Configuration {
 pub struct Message {
     pub from: NodeId,
     pub to: NodeId,
-    /// The sender's term.
+    /// The sender's term; in the answer to a pre-vote the term it was asked in, unless the sender's is later.
     pub term: Term,
     pub body: Body,
 }

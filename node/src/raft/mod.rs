@@ -13,6 +13,7 @@
 //!
 //! A bug panics with the facts. What a peer sent is the world: it is refused and counted, never trusted.
 
+mod admission;
 mod election;
 mod log;
 mod message;
@@ -103,7 +104,7 @@ pub enum Reply {
     Readable { id: RequestId },
     /// This node does not lead, and nothing was proposed.
     NotLeader { id: RequestId, leader: Option<NodeId> },
-    /// Too much is uncommitted, and nothing was proposed.
+    /// Too much is uncommitted, or too many reads wait; nothing was proposed or read.
     Busy { id: RequestId },
 }
 
@@ -290,12 +291,11 @@ impl Raft {
     }
 
     fn is_voter(&self) -> bool {
-        let id = &self.options.id;
-        self.configuration.voters.contains(id) || self.configuration.outgoing.contains(id)
+        self.configuration.has_voter(self.options.id)
     }
 
     fn tick(&mut self) {
-        self.election_elapsed += 1;
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
         if let Role::Leader(leader) = &mut self.role {
             leader.heartbeat_elapsed += 1;
             let heartbeat = leader.heartbeat_elapsed >= self.options.heartbeat_ticks;
@@ -312,15 +312,12 @@ impl Raft {
 
     /// The rules for all servers of figure 2, then the handler of the message.
     fn receive(&mut self, message: Message) {
-        let Message { from, to, term, body } = message;
-        if to != self.options.id || from == to {
-            return self.refuse();
+        if !self.admits(&message) {
+            self.refused += 1;
+            return;
         }
-        let pre = matches!(
-            body,
-            Body::RequestVote { pre: true, .. } | Body::VoteReply { pre: true, granted: true }
-        );
-        if term > self.term && !pre {
+        let Message { from, term, body, .. } = message;
+        if term > self.term && !matches!(body, Body::RequestVote { pre: true, .. }) {
             if matches!(body, Body::RequestVote { .. }) && self.hears_leader() {
                 return; // A removed or lonely node must not disturb (thesis §4.2.3).
             }
@@ -328,7 +325,7 @@ impl Raft {
         }
         match body {
             Body::RequestVote { pre: true, last } => self.request_pre_vote(from, term, last),
-            Body::VoteReply { pre: true, granted } => self.pre_vote_reply(from, granted),
+            Body::VoteReply { pre: true, granted } if term == self.term => self.pre_vote_reply(from, granted),
             Body::RequestVote { pre: false, last } => self.request_vote(from, term, last),
             Body::VoteReply { pre: false, granted } if term == self.term => self.vote_reply(from, granted),
             Body::Append { prev, entries, commit, round } => {
@@ -420,10 +417,6 @@ impl Raft {
     fn send_durable(&mut self, to: NodeId, body: Body) {
         let message = Message { from: self.options.id, to, term: self.term, body };
         self.effects.send_durable.push(message);
-    }
-
-    fn refuse(&mut self) {
-        self.refused += 1;
     }
 
     fn restart_election_timer(&mut self) {

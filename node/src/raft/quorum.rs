@@ -13,6 +13,10 @@ impl Configuration {
         if self.outgoing.is_empty() { incoming } else { incoming.min(majority_reached(&self.outgoing, &of)) }
     }
 
+    pub fn has_voter(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.outgoing.contains(&id)
+    }
+
     /// Everybody who receives the log.
     pub fn members(&self) -> BTreeSet<NodeId> {
         self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()

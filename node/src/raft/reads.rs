@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 
 use super::{Leader, Raft, Reply, RequestId, Role};
 
+/// Reads that wait for the next round; beyond it they are refused as busy.
+const WAITING_MAX: usize = 1 << 16;
+
 #[derive(Default)]
 pub struct Reads {
     /// The last round begun; 0 before the first.
@@ -37,7 +40,13 @@ impl Raft {
             let leader = self.leader;
             return self.effects.reply.extend(ids.into_iter().map(|id| Reply::NotLeader { id, leader }));
         };
-        leader.reads.waiting.extend(ids);
+        for id in ids {
+            if leader.reads.waiting.len() < WAITING_MAX {
+                leader.reads.waiting.push_back(id);
+            } else {
+                self.effects.reply.push(Reply::Busy { id });
+            }
+        }
         self.confirm_reads();
     }
 

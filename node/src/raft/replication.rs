@@ -109,10 +109,6 @@ impl Raft {
             let outcome = AppendOutcome::Conflict { prev: Index(0), hint: Position::default() };
             return self.send_durable(from, Body::AppendReply { round: 0, outcome });
         }
-        let another_leads = self.leader.is_some_and(|leader| leader != from);
-        if another_leads || !well_formed(prev, &entries, term) || self.denies_committed(prev, &entries) {
-            return self.refuse();
-        }
         if !matches!(self.role, Role::Follower) {
             self.become_follower(term);
         }
@@ -128,14 +124,6 @@ impl Raft {
         // What lies beyond the last entry of this append has not been compared with the leader's log.
         self.commit_to(commit.min(verified));
         self.send_durable(from, Body::AppendReply { round, outcome: AppendOutcome::Matched(verified) });
-    }
-
-    /// True when following this append would cut what is committed, which no leader may ask.
-    fn denies_committed(&self, prev: Position, entries: &[Entry]) -> bool {
-        let positions = std::iter::once(prev).chain(entries.iter().map(Entry::position));
-        positions
-            .take_while(|position| position.index <= self.commit)
-            .any(|position| self.log.term_at(position.index).is_some_and(|term| term != position.term))
     }
 
     /// Adds the entries that the log does not hold yet, cutting those that conflict with them. A delayed
@@ -155,14 +143,11 @@ impl Raft {
     }
 
     pub(super) fn append_reply(&mut self, from: NodeId, round: u64, outcome: AppendOutcome) {
-        let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return };
-        let known = round <= leader.reads.round();
-        let Some(progress) = leader.progress.get_mut(&from).filter(|_| known) else { return self.refuse() };
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.active = true;
         progress.round = progress.round.max(round);
         match outcome {
-            AppendOutcome::Matched(index) if index > last => return self.refuse(),
             AppendOutcome::Matched(index) => {
                 progress.matched(index);
                 self.advance_commit();
@@ -201,14 +186,4 @@ impl Raft {
             _ => Vec::new(),
         }
     }
-}
-
-/// Consecutive after `prev`, in terms that never fall and are not of the future.
-fn well_formed(prev: Position, entries: &[Entry], term: Term) -> bool {
-    let mut before = prev;
-    entries.iter().all(|entry| {
-        let follows = entry.index == before.index.next() && entry.term >= before.term;
-        before = entry.position();
-        follows
-    }) && before.term <= term
 }

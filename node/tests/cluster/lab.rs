@@ -146,7 +146,7 @@ impl Lab {
             index: Index(offset as u64 + 1),
             term: Term(term),
             kind: EntryKind::Command,
-            payload: format!("given.{}@{term}", offset + 1).into_bytes().into(),
+            payload: [].into(),
         };
         let server = self.server(id);
         assert!(!server.is_up(), "{id} must be down to be given a past");
@@ -406,7 +406,7 @@ impl Lab {
         {
             lines.push(format!("follows {leader}"));
         }
-        if now.vote != before.vote
+        if (now.status.term, now.vote) != (before.status.term, before.vote)
             && let Some(vote) = now.vote
         {
             lines.push(format!("votes for {vote}"));

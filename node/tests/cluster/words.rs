@@ -16,14 +16,14 @@ pub fn role(role: RoleName) -> &'static str {
     }
 }
 
-/// `3@2 x=1`, or `1@1 noop`.
+/// `3@2 x=1`, or `1@1 noop`, or `2@1` for a command without payload.
 pub fn entry(entry: &Entry) -> String {
     let what = match entry.kind {
         EntryKind::Noop => "noop".into(),
         EntryKind::Command => String::from_utf8_lossy(&entry.payload).into_owned(),
         EntryKind::Config => "config".into(),
     };
-    format!("{:?} {what}", entry.position())
+    format!("{:?} {what}", entry.position()).trim_end().to_owned()
 }
 
 pub fn entries<'a>(all: impl IntoIterator<Item = &'a Entry>) -> String {

@@ -31,7 +31,7 @@ const CHAOS: u64 = 300 * TICK;
 const RECOVERY: u64 = 150 * TICK;
 /// From the last requests until all must have heard of them.
 const LAST_WORDS: u64 = 30 * TICK;
-/// What a paused server may find when it wakes; the rest is lost.
+/// With more than this, a paused server finds no further messages when it wakes.
 const PAUSED_INBOX_MAX: usize = 100;
 
 type Link = (NodeId, NodeId);
@@ -208,12 +208,12 @@ impl World {
             return;
         }
         let paused = self.paused.contains(&id);
-        if !paused && !self.swarm.batches {
+        let inbox = self.inbox.entry(id).or_default();
+        if !paused && !self.swarm.batches && inbox.is_empty() {
             return self.process(id, vec![input]);
         }
-        let inbox = self.inbox.entry(id).or_default();
-        // A completion is never lost: the disk belongs to the server itself.
-        if paused && inbox.len() >= PAUSED_INBOX_MAX && !matches!(input, Input::Persisted(_)) {
+        // Only what the network brings is lost.
+        if paused && inbox.len() >= PAUSED_INBOX_MAX && matches!(input, Input::Message(_)) {
             return;
         }
         inbox.push(input);
