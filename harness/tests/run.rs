@@ -129,7 +129,7 @@ fn an_interrupted_run_is_healed_collected_and_judged_and_is_no_pass() {
 }
 
 #[test]
-fn nodes_that_end_at_once_are_a_failure_of_the_harness_with_their_last_words() {
+fn nodes_that_end_unasked_at_once_are_a_violation_told_with_their_last_words() {
     let place = Place::with(SCENARIO);
     let node = place.folder.path().join("mkraft-node");
     let script =
@@ -137,7 +137,10 @@ fn nodes_that_end_at_once_are_a_failure_of_the_harness_with_their_last_words() {
     std::fs::write(&node, script).unwrap();
     std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();
     let output = place.run(&node).output().unwrap();
-    assert_eq!(output.status.code(), Some(70), "{}", text(&output));
+    // It outranks that the harness could do nothing with them, which is told as well.
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let failure = RunFolder::new(place.out().join("short-5")).read_info().unwrap().harness_failure;
+    assert!(failure.is_some_and(|failure| failure.contains("no such flag")));
     assert!(text(&output).contains("no such flag"), "{}", text(&output));
 }
 
