@@ -17,6 +17,9 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const FAINT: Style = Style::new().dimmed();
 const STRONG: Style = Style::new().bold();
 
+/// Of one check: the first ones tell the story, and the page has the others.
+const FINDINGS_SHOWN: usize = 3;
+
 /// The whole report.
 pub fn terminal(results: &Results, folder: &RunFolder, color: bool) -> String {
     let mut page = Page { text: String::new(), color };
@@ -90,9 +93,14 @@ impl Page {
         let word = self.paint(style, word);
         let name = self.paint(STRONG, &check.name);
         self.line(&format!("{word}  {name} ({}): {}", check.section, check.claim));
-        check.verdict.findings.iter().for_each(|finding| self.finding(finding));
-        if check.verdict.more > 0 {
-            self.line(&format!("  ... and {} more like these", check.verdict.more));
+        let findings = &check.verdict.findings;
+        findings.iter().take(FINDINGS_SHOWN).for_each(|finding| self.finding(finding));
+        let more = findings.len().saturating_sub(FINDINGS_SHOWN) + check.verdict.more;
+        if more > 0 {
+            self.line(&format!(
+                "  ... and {more} more like these (report.html and results.json show {})",
+                findings.len()
+            ));
         }
         self.line("");
     }
@@ -107,7 +115,9 @@ impl Page {
         let width = places.iter().map(String::len).max().unwrap_or(0);
         for (place, witness) in places.iter().zip(&finding.witnesses) {
             let place = self.paint(FAINT, &format!("{place:width$}"));
-            self.hanging(&format!("    {place}  "), 6 + width, &witness.text);
+            // A witness alone often says just what the finding says.
+            let text = if witness.text == finding.text { "" } else { witness.text.as_str() };
+            self.hanging(&format!("    {place}  "), 6 + width, text);
         }
         if !finding.drawing.is_empty() {
             self.line("");
