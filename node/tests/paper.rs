@@ -430,17 +430,19 @@ fn alone() -> Raft {
 
 /// Lets a single node win; gives back the write of its no-op, which is not durable yet.
 fn elect(raft: &mut Raft) -> (mkraft_node::raft::WriteId, mkraft_node::raft::Effects) {
-    let voted = (0..2 * ELECTION_TICKS).find_map(|_| raft.step(Input::Tick).persist).unwrap();
+    let voted = (0..2 * ELECTION_TICKS).find_map(|_| raft.step(Input::Tick).persist);
+    let voted = voted.unwrap_or_else(|| panic!("it does not campaign"));
     assert_eq!(
         voted.write.hard_state,
         Some(HardState { term: Term(1), vote: Some(N1), ..Default::default() })
     );
     let mut won = raft.step(Input::Persisted(voted.id));
-    let noop = won.persist.take().unwrap();
+    let noop = won.persist.take().unwrap_or_else(|| panic!("it appends no no-op"));
     (noop.id, won)
 }
 
 fn first_timeout(seed: u64) -> u32 {
     let mut raft = lonely(seed);
-    (1..=2 * ELECTION_TICKS).find(|_| !raft.step(Input::Tick).is_empty()).unwrap()
+    let campaigns = |_: &u32| !raft.step(Input::Tick).is_empty();
+    (1..=2 * ELECTION_TICKS).find(campaigns).unwrap_or_else(|| panic!("it does not campaign"))
 }
