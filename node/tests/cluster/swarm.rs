@@ -26,6 +26,10 @@ pub struct Swarm {
     pub crashes: bool,
     /// A crash right after a step, with its effects on their way.
     pub sudden_crashes: bool,
+    /// A crash right after a change of role or term, where votes and first entries are on their way.
+    pub crashes_in_elections: u64,
+    /// Ticks that a crashed server stays down, at most.
+    pub down_max: u64,
     pub pauses: bool,
     pub write_max: u64,
     /// A completion may reach its core long after the write.
@@ -38,6 +42,8 @@ pub struct Swarm {
     pub request_every: u64,
     pub reads: u64,
     pub fault_every: u64,
+    /// The least election timeout; short ones meet long delays, and votes are contested.
+    pub election_ticks: u32,
     pub append_bytes_max: usize,
     pub inflight_bytes_max: usize,
     pub uncommitted_entries_max: u64,
@@ -61,6 +67,8 @@ impl Swarm {
             isolations: random.percent(50),
             crashes: random.percent(50),
             sudden_crashes: random.percent(30),
+            crashes_in_elections: some(random, 2, 15),
+            down_max: if random.percent(50) { 3 } else { 40 },
             pauses: random.percent(50),
             write_max: if random.percent(50) { 2 } else { random.between(10, 60) },
             late_completions: random.percent(30),
@@ -68,7 +76,8 @@ impl Swarm {
             drift: random.percent(40),
             request_every: random.between(4, 40),
             reads: if random.percent(70) { random.between(10, 90) } else { 0 },
-            fault_every: random.between(40, 400),
+            fault_every: if random.percent(50) { random.between(20, 80) } else { random.between(80, 400) },
+            election_ticks: [3, 4, 6, 10][random.between(0, 3) as usize],
             append_bytes_max: random.between(1, 200) as usize,
             inflight_bytes_max: random.between(1, 400) as usize,
             uncommitted_entries_max: random.between(3, 100),

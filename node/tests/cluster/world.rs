@@ -12,8 +12,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
 use mkraft_node::raft::{
-    Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName, Status, Write,
-    WriteId,
+    Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName, Status, Term,
+    Write, WriteId,
 };
 
 use super::random::Random;
@@ -22,13 +22,11 @@ use super::swarm::{LATE_COMPLETION_MAX, STRAGGLER_MAX, Swarm};
 use super::witness::{Seen, Servers, Witness};
 use super::words;
 
-const ELECTION_TICKS: u32 = 10;
-const HEARTBEAT_TICKS: u32 = 3;
 /// Units of time in a tick.
 const TICK: u64 = 10;
-const CHAOS: u64 = 300 * TICK;
-/// From the heal until a leader must have brought all into line; about ten election timeouts.
-const RECOVERY: u64 = 150 * TICK;
+const CHAOS: u64 = 180 * TICK;
+/// From the heal until a leader must have brought all into line, in least election timeouts.
+const RECOVERY_TIMEOUTS: u64 = 15;
 /// From the last requests until all must have heard of them.
 const LAST_WORDS: u64 = 30 * TICK;
 /// With more than this, a paused server finds no further messages when it wakes.
@@ -90,11 +88,12 @@ pub fn run(seed: u64, print: bool) -> Finished {
     world.schedule(0, Event::Fault);
     world.run_until(CHAOS);
     world.heal_for_good();
-    world.run_until(CHAOS + RECOVERY);
+    let recovered = CHAOS + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
+    world.run_until(recovered);
     let leader = world.sole_leader();
     let last = world.ask(leader, true);
     let read = world.ask(leader, false);
-    world.run_until(CHAOS + RECOVERY + LAST_WORDS);
+    world.run_until(recovered + LAST_WORDS);
     world.check_recovered(leader, last, read);
     Finished { hash: world.trace.hash.finish(), seen: world.witness.seen }
 }
@@ -127,8 +126,8 @@ impl World {
         for &id in &configuration.voters {
             let options = Options {
                 id,
-                election_ticks: ELECTION_TICKS,
-                heartbeat_ticks: HEARTBEAT_TICKS,
+                election_ticks: world.swarm.election_ticks,
+                heartbeat_ticks: world.swarm.election_ticks / 3,
                 append_bytes_max: world.swarm.append_bytes_max,
                 inflight_bytes_max: world.swarm.inflight_bytes_max,
                 uncommitted_entries_max: world.swarm.uncommitted_entries_max,
@@ -224,6 +223,7 @@ impl World {
     }
 
     fn process(&mut self, id: NodeId, inputs: Vec<Input>) {
+        let before = self.standing(id);
         let mut all = Effects::default();
         for input in inputs {
             let Some(effects) = self.server(id).step(input) else { return };
@@ -232,7 +232,9 @@ impl World {
         }
         self.check_peers(id);
         self.carry_out(id, all);
-        if self.swarm.sudden_crashes && !self.calm && self.random.percent(1) && self.random.percent(30) {
+        let sudden = self.swarm.sudden_crashes && self.random.percent(1) && self.random.percent(30);
+        let election = self.standing(id) != before && self.random.percent(self.swarm.crashes_in_elections);
+        if !self.calm && (sudden || election) {
             self.crash(id);
         }
     }
@@ -300,7 +302,7 @@ impl World {
         self.server(id).crash(kept);
         self.inbox.remove(&id);
         self.paused.remove(&id);
-        let down = self.random.between(0, 40 * TICK);
+        let down = self.random.between(0, self.swarm.down_max * TICK);
         self.schedule(down, Event::Restart(id));
     }
 
@@ -458,6 +460,10 @@ impl World {
     fn check_peers(&self, id: NodeId) {
         let refused = self.servers[&id].core().map_or(0, |core| core.refused());
         assert_eq!(refused, 0, "{id} refuses a message of a correct peer");
+    }
+
+    fn standing(&self, id: NodeId) -> Option<(Term, RoleName)> {
+        self.servers[&id].core().map(|core| (core.status().term, core.status().role))
     }
 
     fn role(&self, id: NodeId) -> Option<RoleName> {
