@@ -4,6 +4,8 @@
 //! learn of it, so a kill cannot hide an act. A file holds one boot: `boot-0001.jsonl`. Any other Raft that
 //! writes these lines can be judged too.
 
+mod reading;
+
 use std::fmt;
 
 use serde::de::{self, Deserializer};
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 /// One line of evidence.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     /// Counts the lines of one file, from 1, without gaps.
     pub seq: u64,

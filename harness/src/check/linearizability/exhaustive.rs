@@ -91,6 +91,17 @@ pub fn busy_history(seed: u64, size: u32, clients: u32) -> Vec<Act> {
     operations
 }
 
+/// Lets a late read see what was there long before.
+pub fn make_one_stale(operations: &mut [Act], place: usize) {
+    let mut made =
+        operations.iter().filter(|operation| operation.must).filter_map(|operation| operation.makes);
+    let early = made.nth(place);
+    let mut reads = operations.iter_mut().rev().filter(|operation| operation.makes.is_none());
+    if let (Some(read), Some(early)) = (reads.nth(place), early) {
+        read.needs = Some(early);
+    }
+}
+
 /// Says what each does, in the order of some moment within each; so many see anything at all.
 fn fill(rng: &mut impl Rng, operations: &mut [Act], distinct: bool, slips: f64) {
     let mut order: Vec<(u32, usize)> = (0..operations.len())
