@@ -136,7 +136,7 @@ impl World {
                 seed: world.random.next(),
             };
             world.servers.insert(id, Server::new(options, configuration.clone()));
-            let drift = if world.swarm.drift { world.random.between(7, 14) } else { TICK };
+            let drift = if world.swarm.drift { world.random.between(5, 25) } else { TICK };
             world.ticks.insert(id, drift);
             let first = world.random.between(0, TICK);
             world.schedule(first, Event::Tick(id));
