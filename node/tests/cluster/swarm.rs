@@ -18,6 +18,8 @@ pub struct Swarm {
     pub delay_max: u64,
     /// Messages that take up to `STRAGGLER_MAX`.
     pub stragglers: u64,
+    /// Requests for votes that do, so that they come when the logs have moved on.
+    pub straggling_candidates: u64,
     /// What is sent over a cut link arrives after the heal, instead of never.
     pub cuts_hold: bool,
     pub one_way_cuts: bool,
@@ -61,6 +63,7 @@ impl Swarm {
             reorder: random.percent(50),
             delay_max: if random.percent(50) { 3 } else { random.between(5, 40) },
             stragglers: some(random, 1, 5),
+            straggling_candidates: some(random, 20, 80),
             cuts_hold: random.percent(50),
             one_way_cuts: random.percent(50),
             partitions: random.percent(50),

@@ -29,6 +29,8 @@ pub struct Witness {
     /// What stands where; all logs that hold a position agree up to it.
     chains: BTreeMap<Position, u64>,
     votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// Where the log of each candidate ends, as it told its voters.
+    candidates: BTreeMap<(NodeId, Term), Position>,
     /// The newest entry that a leader of each term has committed.
     commits: BTreeMap<Term, Position>,
     /// What stands at each applied index, from 1.
@@ -104,6 +106,7 @@ impl Witness {
             leaders: BTreeMap::new(),
             chains: BTreeMap::from([(Position::default(), 0)]),
             votes: BTreeMap::new(),
+            candidates: BTreeMap::new(),
             commits: BTreeMap::new(),
             applied: Vec::new(),
             requests: BTreeMap::new(),
@@ -175,7 +178,7 @@ impl Witness {
         }
     }
 
-    /// Terms never fall (§5.1); a boot votes once in a term (§5.2); a correct peer is never refused.
+    /// Terms never fall (§5.1), a boot votes once in a term (§5.2), and never for a log behind its own (§5.4.1).
     fn follow_state(&mut self, id: NodeId, core: &Raft) {
         let Some(view) = self.views.get_mut(&id) else { return };
         let status = core.status();
@@ -184,6 +187,13 @@ impl Witness {
         assert!(!again, "{id} votes for {:?} and {:?} in term {}", view.vote, core.vote(), view.term);
         let last = view.log.len() as u64;
         assert_eq!(status.last.0, last, "{id} holds {} and asked for {last} to be written", status.last);
+        let fresh = (status.term, core.vote()) != (view.term, view.vote);
+        if let (true, Some(vote)) = (fresh, core.vote())
+            && let Some(theirs) = self.candidates.get(&(vote, status.term))
+        {
+            let mine = Position { term: view.log.last().map_or(Term(0), |last| last.0), index: Index(last) };
+            assert!(*theirs >= mine, "{id}, whose log ends at {mine:?}, votes for {vote} at {theirs:?}");
+        }
         (view.term, view.vote, view.role) = (status.term, core.vote(), status.role);
     }
 
@@ -317,7 +327,10 @@ impl Witness {
         let promises = !matches!(message.body, Body::VoteReply { pre: true, .. });
         assert!(!promises || disk.hard_state.term >= message.term, "{}", facts());
         let vote = match message.body {
-            Body::RequestVote { pre: false, .. } => Some(from),
+            Body::RequestVote { pre: false, last } => {
+                self.candidates.insert((from, message.term), last);
+                Some(from)
+            }
             Body::VoteReply { pre: false, granted: true } => Some(message.to),
             Body::AppendReply { outcome: AppendOutcome::Matched(index), .. } if index > Index(0) => {
                 // Only a forged append has no leader.

@@ -12,8 +12,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
 use mkraft_node::raft::{
-    Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName, Status, Term,
-    Write, WriteId,
+    Body, Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName, Status,
+    Term, Write, WriteId,
 };
 
 use super::random::Random;
@@ -66,6 +66,8 @@ enum Event {
     /// The core of this boot hears of it.
     Completed(NodeId, u64, WriteId),
     Request,
+    /// A client asks this server, whatever it has become.
+    Read(NodeId),
     Fault,
     Restart(NodeId),
     Wake(NodeId),
@@ -134,7 +136,7 @@ impl World {
                 seed: world.random.next(),
             };
             world.servers.insert(id, Server::new(options, configuration.clone()));
-            let drift = if world.swarm.drift { world.random.between(7, 14) } else { TICK };
+            let drift = if world.swarm.drift { world.random.between(5, 25) } else { TICK };
             world.ticks.insert(id, drift);
             let first = world.random.between(0, TICK);
             world.schedule(first, Event::Tick(id));
@@ -189,7 +191,8 @@ impl World {
                 self.schedule(every, Event::Fault);
                 self.fault();
             }
-            Event::Request | Event::Fault => {}
+            Event::Read(id) if !self.calm && self.servers[&id].is_up() => drop(self.ask(id, false)),
+            Event::Request | Event::Fault | Event::Read(_) => {}
             Event::Restart(id) => {
                 if !self.servers[&id].is_up() {
                     self.boot(id);
@@ -334,7 +337,9 @@ impl World {
     }
 
     fn arrive(&mut self, link: Link, message: Message) {
-        let straggles = !self.calm && self.random.percent(self.swarm.stragglers);
+        let asks = matches!(message.body, Body::RequestVote { pre: false, .. });
+        let chance = if asks { self.swarm.straggling_candidates } else { self.swarm.stragglers };
+        let straggles = !self.calm && self.random.percent(chance);
         let most = if straggles { STRAGGLER_MAX } else { self.swarm.delay_max };
         let takes = self.random.between(1, if self.calm { 3 } else { most });
         let mut due = self.now + takes;
@@ -389,6 +394,12 @@ impl World {
         let leaders: Vec<NodeId> = ids.iter().filter(leading).copied().collect();
         let biased = if leaders.is_empty() || self.random.percent(50) { &ids } else { &leaders };
         let Some(&victim) = self.random.pick(biased) else { return };
+        // Its clients stay with it for a while.
+        let stay = if leaders.contains(&victim) && self.random.percent(self.swarm.reads) { 8 } else { 0 };
+        for _ in 0..stay {
+            let after = self.random.between(1, 3 * u64::from(self.swarm.election_ticks) * TICK);
+            self.schedule(after, Event::Read(victim));
+        }
         let cuts_before = self.cut.len();
         match self.random.between(0, 5) {
             0 if self.swarm.crashes && self.servers[&victim].is_up() => self.crash(victim),
