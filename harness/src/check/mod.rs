@@ -17,6 +17,7 @@ mod leader_completeness;
 pub mod linearizability;
 mod lines;
 mod log_matching;
+pub mod models;
 mod no_crash;
 pub mod numbers;
 mod reading;
