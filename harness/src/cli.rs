@@ -9,8 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::models::Model;
 use crate::scenario::{Plan, Scenario, ScenarioError};
 use crate::{judging, run};
 
@@ -81,8 +83,10 @@ Exit codes:
 enum Command {
     /// Runs scenarios against clusters of real nodes, and judges them
     Run(RunArgs),
-    /// Judges a run folder again, without a cluster
+    /// Judges a run folder again, or the history of another system, without a cluster
     Check(CheckArgs),
+    /// Writes a run's history for other tools, to standard output
+    Export(ExportArgs),
     /// Tells what a run folder was judged to be
     Report(ReportArgs),
     /// Lists the scenarios of a folder: name, length, nodes, claim
@@ -96,6 +100,7 @@ impl Command {
         match self {
             Command::Run(args) => run::run(&args),
             Command::Check(args) => judging::check(&args),
+            Command::Export(args) => judging::export(&args),
             Command::Report(args) => judging::report(&args),
             Command::List(args) => list(&args),
             Command::Validate(args) => validate(&args),
@@ -122,7 +127,26 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// A run folder
+    #[arg(required_unless_present = "history")]
+    pub run: Option<PathBuf>,
+    /// In place of a run: a history in Jepsen's EDN, its older log lines, or our JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with = "run", requires = "model")]
+    pub history: Option<PathBuf>,
+    /// What the clients of that history spoke to
+    #[arg(long, requires = "history", value_parser = PossibleValuesParser::new(Model::WORDS))]
+    pub model: Option<String>,
+    /// Each value of that history is [key value]
+    #[arg(long, requires = "history")]
+    pub keyed: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run folder
     pub run: PathBuf,
+    /// One EDN map a line, or one JSON array
+    #[arg(long, value_parser = PossibleValuesParser::new(["edn", "json"]))]
+    pub format: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! From a run folder to a verdict that is told: `check` and `report`, and the last act of `run`.
+//! From a run folder, or a history, to a verdict that is told: `check` and `report`, and the last act of `run`.
 //!
 //! In: a run folder. Out: its `results.json` and reports, text on standard output, an [`Exit`]. Never: a cluster.
 
@@ -6,22 +6,75 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::check::{self, JudgeError, Judgement, Overall, Results};
-use crate::cli::{CheckArgs, Exit, ReportArgs};
+use crate::check::linearizability::Book;
+use crate::check::models::Model;
+use crate::check::{self, JudgeError, Judgement, Overall, Results, Status};
+use crate::cli::{CheckArgs, Exit, ExportArgs, ReportArgs};
+use crate::history::export::{self, ExportError, Format};
 use crate::history::folder::{RunFolder, read_json};
+use crate::history::import::{Dialect, import};
 use crate::report;
 
-/// Judges a run folder, wherever it came from.
+/// Judges a run folder, wherever it came from, or a history.
 pub fn check(args: &CheckArgs) -> io::Result<Exit> {
-    if let Some(exit) = no_folder(&args.run)? {
+    let model = args.model.as_deref().and_then(Model::of_word);
+    match (&args.run, &args.history, model) {
+        (Some(run), _, _) => check_run(run),
+        (None, Some(history), Some(model)) => check_history(history, model, args.keyed),
+        // The command line is refused before it comes to this.
+        (None, _, _) => Ok(Exit::Usage),
+    }
+}
+
+fn check_run(run: &Path) -> io::Result<Exit> {
+    if let Some(exit) = no_folder(run)? {
         return Ok(exit);
     }
-    let folder = RunFolder::new(&args.run);
+    let folder = RunFolder::new(run);
     match judge(&folder) {
         Ok(judgement) => {
             tell(&judgement.results, &folder)?;
             Ok(exit(judgement.results.overall))
         }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Judges what clients of any system saw; times count from its first entry.
+fn check_history(path: &Path, model: Model, keyed: bool) -> io::Result<Exit> {
+    let imported = match import(path, Dialect { functions: model.functions(), keyed }) {
+        Ok(imported) => imported,
+        Err(error) => {
+            writeln!(anstream::stderr(), "error: {}", with_causes(&error))?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let epoch_ns = imported.history.operations.first().map_or(0, |first| first.invoked_at);
+    let file = path.display().to_string();
+    let book = Book { history: &imported.history, file: &file, lines: Some(&imported.lines), epoch_ns };
+    let result = model.judge(&book);
+    let mut out = anstream::stdout();
+    writeln!(out, "{}", report::one_check(&result, true).trim_end())?;
+    if imported.skipped > 0 {
+        writeln!(out, "({} entries of the nemesis or of other loggers were left out)", imported.skipped)?;
+    }
+    Ok(match result.verdict.status {
+        Status::Holds => Exit::Holds,
+        Status::Violated => Exit::Violated,
+        Status::Unknown => Exit::Unknown,
+    })
+}
+
+/// Writes a run's history for other tools.
+pub fn export(args: &ExportArgs) -> io::Result<Exit> {
+    if let Some(exit) = no_folder(&args.run)? {
+        return Ok(exit);
+    }
+    let format = if args.format == "json" { Format::Json } else { Format::Edn };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match export::export(&RunFolder::new(&args.run).history(), format, &mut out) {
+        Ok(()) => Ok(Exit::Holds),
+        Err(ExportError::Write(error)) => Err(error),
         Err(error) => failed(&error),
     }
 }

@@ -290,14 +290,19 @@ impl Evidence {
 
     /// A time as it is told: seconds since the load began.
     pub fn at(&self, t: u64) -> String {
-        let ns = i128::from(t) - i128::from(self.epoch_ns);
-        format!("{:+.3} s", ns as f64 / 1e9)
+        seconds_since(self.epoch_ns, t)
     }
 
     /// Who counts until a `config` line says otherwise: every node of the run.
     pub fn initial_voters(&self) -> Vec<NodeRef> {
         (0..self.nodes.len() as u32).map(NodeRef).collect()
     }
+}
+
+/// `+7.410 s`
+pub fn seconds_since(epoch_ns: u64, t: u64) -> String {
+    let ns = i128::from(t) - i128::from(epoch_ns);
+    format!("{:+.3} s", ns as f64 / 1e9)
 }
 
 /// The line of a fact, with the fact in words.

@@ -17,6 +17,7 @@ mod leader_completeness;
 pub mod linearizability;
 mod lines;
 mod log_matching;
+pub mod models;
 pub mod numbers;
 mod reading;
 mod recovery;

@@ -1,9 +1,15 @@
 //! The witness book: what clients and the nemesis did, in one file, on one clock.
 
+mod edn;
+pub mod export;
 pub mod folder;
+pub mod import;
 mod read;
 mod recorder;
 
+use std::fmt;
+
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Serialize};
 
 pub use read::{Ended, History, HistoryError, HistoryFault, Operation, StrikeRecord};
@@ -56,17 +62,40 @@ pub enum OpType {
 }
 
 /// A client's number, or the nemesis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum Process {
     Client(u64),
     Nemesis(NemesisProcess),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NemesisProcess {
     Nemesis,
+}
+
+/// Not derived: an untagged enum takes a copy of each value before it looks at it.
+impl<'de> Deserialize<'de> for Process {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Process, D::Error> {
+        struct Who;
+        impl Visitor<'_> for Who {
+            type Value = Process;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a client's number, or \"nemesis\"")
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Process, E> {
+                Ok(Process::Client(number))
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Process, E> {
+                match name {
+                    "nemesis" => Ok(Process::Nemesis(NemesisProcess::Nemesis)),
+                    name => Err(E::invalid_value(de::Unexpected::Str(name), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Who)
+    }
 }
 
 /// Tells a null from an absent field.

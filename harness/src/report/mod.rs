@@ -11,7 +11,7 @@ mod terminal;
 use crate::check::{Judgement, Results};
 use crate::history::folder::{FolderError, RunFolder, write};
 
-pub use terminal::terminal;
+pub use terminal::{one_check, terminal};
 
 /// Writes `report.html` and `junit.xml` beside `results.json`, which the judge has written.
 pub fn write_all(folder: &RunFolder, judgement: &Judgement) -> Result<(), FolderError> {

@@ -13,9 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::search::{Budget, Conclusion};
 use super::zones::{self, Zoned};
-use super::{Act, Held, OPEN, Register, judge, needed, renumbered, zone_core};
-use crate::check::evidence::{Evidence, history_witness};
-use crate::check::verdict::{Finding, Witness};
+use super::{Act, Book, Held, OPEN, Register, judge, needed, of, renumbered, zone_core};
+use crate::check::verdict::Finding;
 use crate::history::Operation;
 
 /// How often an operation is looked at to find the core, at most: it is small enough long before.
@@ -28,18 +27,19 @@ const BUDGET: Budget = Budget { steps: 20_000, states: 20_000 };
 const SHOWN_MAX: usize = 16;
 
 /// The story of one key.
-pub fn finding(evidence: &Evidence, key: &str, register: &Register, operations: &[Act]) -> Finding {
+pub fn finding(book: &Book, key: &str, register: &Register, operations: &[Act]) -> Finding {
     let core = core(operations);
-    let tell = |act: &Act| Told::of(evidence, act);
+    let tell = |act: &Act| Told::of(book, act);
     let text = match &core[..] {
         [only] if only.needs.is_some() => {
             let told = tell(only);
-            format!("key {key}: {} saw what nobody had written", told.what)
+            format!("{}{} saw what nobody had written", of(key), told.what)
         }
-        core => format!("key {key}: these {} operations have no order that explains them", core.len()),
+        core => format!("{}these {} operations have no order that explains them", of(key), core.len()),
     };
     let last = core.iter().map(|act| act.ret).filter(|&ret| ret != OPEN).max();
-    let legal = last.map(|line| format!("; all before line {line} of the history can still be explained"));
+    let legal = last
+        .map(|entry| format!("; all before line {} of the history can still be explained", book.line(entry)));
     let mut finding = Finding::new(text + legal.as_deref().unwrap_or_default(), Vec::new());
     let shown: BTreeSet<u32> = core.iter().map(|act| act.call).collect();
     let whole = register.operations.iter().filter(|act| shown.contains(&act.call));
@@ -50,10 +50,10 @@ pub fn finding(evidence: &Evidence, key: &str, register: &Register, operations: 
         // Open in the prefix, it may have been completed after it.
         let line = if whole.ret == OPEN { act.call } else { whole.ret };
         let as_write = if act.needs == whole.needs || act.needs.is_some() { "" } else { " (as a write)" };
-        let witness: Witness = history_witness(line, format!("{}{as_write}, {}", told.what, told.when));
+        let witness = book.witness(line, format!("{}{as_write}, {}", told.what, told.when));
         finding.witnesses.push(witness);
     }
-    finding.drawing = draw(evidence, &core);
+    finding.drawing = draw(book, &core);
     finding
 }
 
@@ -195,15 +195,15 @@ struct Told {
 }
 
 impl Told {
-    fn of(evidence: &Evidence, act: &Act) -> Told {
-        let Some(operation) = evidence.history.operations.get(act.source as usize) else {
+    fn of(book: &Book, act: &Act) -> Told {
+        let Some(operation) = book.history.operations.get(act.source as usize) else {
             return Told { what: "an operation".into(), short: String::new(), when: String::new() };
         };
         let short = short(operation);
-        let from = evidence.at(operation.invoked_at);
+        let from = book.at(operation.invoked_at);
         let when = match (act.ret, operation.completed_at) {
             (OPEN, _) | (_, None) => format!("invoked at {from}, open when the last of these completed"),
-            (_, Some(t)) => format!("from {from} to {}", evidence.at(t)),
+            (_, Some(t)) => format!("from {from} to {}", book.at(t)),
         };
         let asked = operation.node.as_deref().map_or_else(String::new, |node| format!(" asked of {node}"));
         Told { what: format!("process {}'s {short}{asked}", operation.process), short, when }
@@ -223,16 +223,16 @@ fn short(operation: &Operation) -> String {
 }
 
 /// One row an operation; time runs to the right, in steps from one event to the next.
-fn draw(evidence: &Evidence, core: &[Act]) -> Vec<String> {
+fn draw(book: &Book, core: &[Act]) -> Vec<String> {
     let shown = &core[..core.len().min(SHOWN_MAX)];
     let ends = shown.iter().flat_map(|act| [act.call, act.ret]).filter(|&line| line != OPEN);
     let events: BTreeSet<u32> = ends.collect();
     let step = (70 / events.len().max(1)).clamp(2, 8);
     let column = |line: u32| events.range(..line).count() * step;
-    let labels: Vec<_> = shown.iter().map(|act| Told::of(evidence, act).short).collect();
-    let processes = shown.iter().map(|act| {
-        evidence.history.operations.get(act.source as usize).map_or(0, |operation| operation.process)
-    });
+    let labels: Vec<_> = shown.iter().map(|act| Told::of(book, act).short).collect();
+    let processes = shown
+        .iter()
+        .map(|act| book.history.operations.get(act.source as usize).map_or(0, |operation| operation.process));
     let labels: Vec<_> =
         processes.zip(labels).map(|(process, short)| format!("p{process} {short}")).collect();
     let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(36);

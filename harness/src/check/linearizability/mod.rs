@@ -48,9 +48,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::evidence::{Evidence, history_witness};
-use super::verdict::{Finding, Tally, Verdict, count};
-use crate::history::{Ended, Operation};
+use super::evidence::{Evidence, seconds_since};
+use super::verdict::{Finding, Tally, Verdict, Witness, count};
+use crate::history::{Ended, History, Operation};
 pub use search::{Budget, Conclusion, Searched, search};
 use zones::Zoned;
 
@@ -63,14 +63,55 @@ use zones::Zoned;
 /// see: what no client asked for. Cost: O(n log n) where each value that was seen was made once; else exponential at
 /// worst, and near linear in practice: 2 000 000 steps and 2 000 000 remembered states for each key at most.
 pub fn linearizability(evidence: &Evidence) -> Verdict {
+    judge_book(&Book {
+        history: &evidence.history,
+        file: "history.jsonl",
+        lines: None,
+        epoch_ns: evidence.epoch_ns,
+    })
+}
+
+/// A history, and what its lines and times are called when it is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Book<'h> {
+    pub history: &'h History,
+    /// The file, as witnesses name it.
+    pub file: &'h str,
+    /// Where the history's entries stand, when each has not a line of its own: a line for each entry.
+    pub lines: Option<&'h [u32]>,
+    /// Where times are counted from.
+    pub epoch_ns: u64,
+}
+
+impl Book<'_> {
+    fn at(&self, t: u64) -> String {
+        seconds_since(self.epoch_ns, t)
+    }
+
+    fn witness(&self, line: u32, text: impl Into<String>) -> Witness {
+        Witness { file: self.file.to_owned(), line: self.line(line), text: text.into() }
+    }
+
+    /// Of an entry, in the file.
+    fn line(&self, entry: u32) -> u32 {
+        let known = self.lines.and_then(|lines| lines.get((entry as usize).checked_sub(1)?));
+        known.copied().unwrap_or(entry)
+    }
+}
+
+/// As [`linearizability`], of a history wherever it comes from.
+pub fn judge_book(book: &Book) -> Verdict {
     let mut tally = Tally::default();
     let mut keys: BTreeMap<Arc<str>, Register> = BTreeMap::new();
-    for (source, operation) in (0..).zip(&evidence.history.operations) {
+    for (source, operation) in (0..).zip(&book.history.operations) {
         match Asked::of(operation) {
             Ok(None) => {}
-            Ok(Some((key, asked))) => keys.entry(key).or_default().add(source, operation, asked),
+            Ok(Some((key, asked))) => match keys.get_mut(key) {
+                Some(register) => register.add(source, operation, asked),
+                None => keys.entry(key.clone()).or_default().add(source, operation, asked),
+            },
             Err(why) => {
-                let told = history_witness(operation.invoke_line, why);
+                let told = book.witness(operation.invoke_line, why);
                 tally.doubt(Finding::new(format!("an operation that no register has: {why}"), [told]));
             }
         }
@@ -84,17 +125,16 @@ pub fn linearizability(evidence: &Evidence) -> Verdict {
         match searched.conclusion {
             Conclusion::Linearizable => {}
             Conclusion::NotLinearizable => {
-                tally.violated(core::finding(evidence, key, register, &operations));
+                tally.violated(core::finding(book, key, register, &operations));
             }
             Conclusion::OutOfBudget => {
                 let Searched { steps, reached, total, .. } = searched;
                 let text = format!(
-                    "key {key}: the search gave up after {steps} steps; it had ordered {reached} of {total} operations"
+                    "{}the search gave up after {steps} steps; it had ordered {reached} of {total} operations",
+                    of(key)
                 );
-                let told = register
-                    .operations
-                    .last()
-                    .map(|last| history_witness(last.call, "the key's last operation"));
+                let last = register.operations.last();
+                let told = last.map(|last| book.witness(last.call, "the key's last operation"));
                 tally.doubt(Finding::new(text, told.into_iter().collect::<Vec<_>>()));
             }
         }
@@ -103,6 +143,11 @@ pub fn linearizability(evidence: &Evidence) -> Verdict {
         let keys = count(keys.len() as u64, "key");
         format!("{examined} operations on {keys} have an order ({dropped} open ones, unobserved, left out)")
     })
+}
+
+/// `key k1: `; nothing where there is one register without a name.
+fn of(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("key {key}: ") }
 }
 
 /// An operation on one register.
@@ -144,7 +189,7 @@ struct Asked<'h> {
 
 impl<'h> Asked<'h> {
     /// None for what certainly did not happen or may be left out; an error for what is no register's operation.
-    fn of(operation: &'h Operation) -> Result<Option<(Arc<str>, Asked<'h>)>, &'static str> {
+    fn of(operation: &'h Operation) -> Result<Option<(&'h Arc<str>, Asked<'h>)>, &'static str> {
         let must = operation.ended == Ended::Ok;
         let failed = operation.ended == Ended::Fail;
         let mut asked = Asked { needs: None, makes: None, impossible: false, must };
@@ -171,7 +216,7 @@ impl<'h> Asked<'h> {
             }
             _ => return Err("its function is none of read, write, cas, delete"),
         }
-        let key = operation.key.clone().ok_or("it has no key")?;
+        let key = operation.key.as_ref().ok_or("it has no key")?;
         Ok(Some((key, asked)))
     }
 }
@@ -180,17 +225,20 @@ impl<'h> Asked<'h> {
 #[derive(Debug, Default)]
 struct Register {
     operations: Vec<Act>,
-    values: HashMap<String, Held>,
+    /// Most values are small numbers; these need no text.
+    numbers: HashMap<u64, Held>,
+    others: HashMap<String, Held>,
 }
 
 impl Register {
     fn add(&mut self, source: u32, operation: &Operation, asked: Asked) {
         let mut number = |value: &Value| {
-            if value.is_null() {
-                return Held::ABSENT;
+            let next = Held((self.numbers.len() + self.others.len()) as u32 + 1);
+            match (value, value.as_u64()) {
+                (Value::Null, _) => Held::ABSENT,
+                (_, Some(number)) => *self.numbers.entry(number).or_insert(next),
+                (value, None) => *self.others.entry(value.to_string()).or_insert(next),
             }
-            let next = Held(self.values.len() as u32 + 1);
-            *self.values.entry(value.to_string()).or_insert(next)
         };
         let needs = asked.needs.map(&mut number);
         let makes = asked.makes.map(&mut number);

@@ -1,0 +1,155 @@
+//! Writes a history of ours for the tools of others: Jepsen, Knossos, elle-cli.
+//!
+//! In: `history.jsonl`. Out: one EDN map a line, or one JSON array with an operation a line. Never: a line left out.
+//!
+//! The keyed value of those tools is `[key value]`. A nemesis' line is `info` there, whether it begins or ends. What a
+//! compare-and-swap that failed saw has no place there, and is lost.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::edn::write_value;
+use super::{HistoryError, HistoryFault, Op, OpType, Process};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Edn,
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error("failed to write the history: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// Reads the lines at `path` and writes them to `out`.
+pub fn export(path: &Path, format: Format, out: &mut impl Write) -> Result<(), ExportError> {
+    let fault = |line, fault: HistoryFault| HistoryError { path: path.into(), line, fault: Box::new(fault) };
+    let file = File::open(path).map_err(|error| fault(0, error.into()))?;
+    let mut first = true;
+    for (line, text) in (1..).zip(BufReader::new(file).lines()) {
+        let text = text.map_err(|error| fault(line, error.into()))?;
+        let op: Op = serde_json::from_str(&text).map_err(|error| fault(line, error.into()))?;
+        match format {
+            Format::Edn => writeln!(out, "{}", edn(op))?,
+            Format::Json => {
+                out.write_all(if first { b"[" } else { b",\n" })?;
+                serde_json::to_writer(&mut *out, &json(op)).map_err(io::Error::from)?;
+            }
+        }
+        first = false;
+    }
+    if format == Format::Json {
+        out.write_all(if first { b"[]\n" } else { b"]\n" })?;
+    }
+    Ok(out.flush()?)
+}
+
+fn kind(op: &Op) -> &'static str {
+    match (op.process, op.kind) {
+        (Process::Nemesis(_), _) | (_, OpType::Info) => "info",
+        (_, OpType::Invoke) => "invoke",
+        (_, OpType::Ok) => "ok",
+        (_, OpType::Fail) => "fail",
+    }
+}
+
+fn value(key: Option<String>, value: Value) -> Value {
+    match key {
+        Some(key) => json!([key, value]),
+        None => value,
+    }
+}
+
+fn edn(op: Op) -> String {
+    let process = match op.process {
+        Process::Client(process) => process.to_string(),
+        Process::Nemesis(_) => ":nemesis".to_owned(),
+    };
+    let (index, time, kind) = (op.index, op.time, kind(&op));
+    let mut text =
+        format!("{{:index {index}, :time {time}, :process {process}, :type :{kind}, :f :{}, :value ", op.f);
+    write_value(&mut text, &value(op.key, op.value));
+    if let Some(error) = op.error {
+        text.push_str(", :error ");
+        write_value(&mut text, &error.into());
+    }
+    text + "}"
+}
+
+fn json(op: Op) -> Value {
+    let kind = kind(&op);
+    let mut entry = json!({
+        "index": op.index,
+        "time": op.time,
+        "process": op.process,
+        "type": kind,
+        "f": op.f,
+        "value": value(op.key, op.value),
+    });
+    if let Some(error) = op.error {
+        entry["error"] = error.into();
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::import::{Dialect, import};
+    use super::super::{Ended, History};
+    use super::*;
+
+    const LINES: &str = r#"{"index":0,"time":5,"process":0,"type":"invoke","f":"cas","key":"k 1","value":[null,2],"session":7,"sequence":8}
+{"index":1,"time":6,"process":"nemesis","type":"invoke","f":"kill","value":{"step":0,"target":"leader","nodes":[],"outcome":null,"detail":"a \"b\""}}
+{"index":2,"time":6,"process":1,"type":"invoke","f":"read","key":"k2","value":null}
+{"index":3,"time":7,"process":0,"type":"info","f":"cas","key":"k 1","value":[null,2],"error":"timeout"}
+{"index":4,"time":8,"process":1,"type":"ok","f":"read","key":"k2","value":"v\"\n"}
+"#;
+
+    #[test]
+    fn what_is_exported_as_edn_is_imported_as_the_same_operations() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("history.jsonl"), folder.path().join("history.edn"));
+        std::fs::write(&ours, LINES).unwrap();
+        export(&ours, Format::Edn, &mut File::create(&theirs).unwrap()).unwrap();
+        let dialect = Dialect { functions: &["read", "cas"], keyed: true };
+        let (ours, theirs) = (History::read(&ours).unwrap(), import(&theirs, dialect).unwrap());
+        assert_eq!((theirs.skipped, theirs.lines), (1, vec![1, 2, 3, 4, 5]));
+        assert_eq!(ours.operations.len(), theirs.history.operations.len());
+        for (ours, theirs) in ours.operations.iter().zip(&theirs.history.operations) {
+            assert_eq!((ours.process, &ours.f, &ours.key), (theirs.process, &theirs.f, &theirs.key));
+            assert_eq!((&ours.value, ours.ended), (&theirs.value, theirs.ended));
+            assert_eq!(
+                (ours.invoke_line, ours.completion_line),
+                (theirs.invoke_line, theirs.completion_line)
+            );
+            assert_eq!((ours.invoked_at, ours.completed_at), (theirs.invoked_at, theirs.completed_at));
+            // What an open operation saw is of no account.
+            assert!(ours.ended == Ended::Info || ours.result == theirs.result, "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn the_json_is_one_array_of_keyed_operations() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.jsonl");
+        std::fs::write(&path, LINES).unwrap();
+        let mut out = Vec::new();
+        export(&path, Format::Json, &mut out).unwrap();
+        let entries: Vec<Value> = serde_json::from_slice(&out).unwrap();
+        assert_eq!(entries.len(), 5);
+        assert_eq!(entries[0]["value"], json!(["k 1", [null, 2]]));
+        assert_eq!((&entries[1]["process"], &entries[1]["type"]), (&json!("nemesis"), &json!("info")));
+        assert_eq!(entries[4]["value"], json!(["k2", "v\"\n"]));
+        std::fs::write(&path, "").unwrap();
+        let mut out = Vec::new();
+        export(&path, Format::Json, &mut out).unwrap();
+        assert_eq!(out, b"[]\n");
+    }
+}
