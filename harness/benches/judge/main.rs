@@ -1,0 +1,69 @@
+//! How fast histories are read and judged.
+//!
+//! In: histories from the generator. Out: times and the most memory held at once. Never: a figure of a history that
+//! was judged wrongly.
+
+mod generator;
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use divan::{AllocProfiler, Bencher};
+use generator::{Shape, write_history};
+use mkraft_harness::check::Status;
+use mkraft_harness::check::linearizability::{Book, judge_book};
+use mkraft_harness::history::History;
+
+#[global_allocator]
+static ALLOC: AllocProfiler = AllocProfiler::system();
+
+const SIZES: [u32; 3] = [10_000, 100_000, 1_000_000];
+const REGISTER: Shape =
+    Shape { operations: 0, clients: 50, writes: 50, swaps: 0, unknown: 1.0, stale_at: None };
+const SWAPS: Shape = Shape { writes: 25, swaps: 25, ..REGISTER };
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn read_lines(bencher: Bencher, operations: u32) {
+    let (_folder, path) = file(Shape { operations, ..REGISTER });
+    bencher.bench_local(|| History::read(&path).expect("a lawful history"));
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn judge_register(bencher: Bencher, operations: u32) {
+    judge(bencher, Shape { operations, ..REGISTER }, Status::Holds);
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn judge_cas_register(bencher: Bencher, operations: u32) {
+    judge(bencher, Shape { operations, ..SWAPS }, Status::Holds);
+}
+
+/// With its core, which may have four operations at most.
+#[divan::bench(args = [0.1, 0.5, 0.99], sample_count = 5, sample_size = 1)]
+fn judge_million_with_a_stale_read_at(bencher: Bencher, at: f64) {
+    judge(bencher, Shape { operations: 1_000_000, stale_at: Some(at), ..SWAPS }, Status::Violated);
+}
+
+fn judge(bencher: Bencher, shape: Shape, expected: Status) {
+    let (_folder, path) = file(shape);
+    let history = History::read(&path).expect("a lawful history");
+    let book = Book { history: &history, file: "history.jsonl", lines: None, epoch_ns: 0 };
+    bencher.bench_local(|| {
+        let verdict = judge_book(&book);
+        assert_eq!(verdict.status, expected, "{}", verdict.summary);
+        assert!(verdict.findings.iter().all(|finding| finding.witnesses.len() <= 4), "{}", verdict.summary);
+        verdict
+    });
+}
+
+fn file(shape: Shape) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder for the history");
+    let path = folder.path().join("history.jsonl");
+    let mut out = BufWriter::new(std::fs::File::create(&path).expect("a new file"));
+    write_history(shape, 1, &mut out).and_then(|()| out.flush()).expect("room for the history");
+    (folder, path)
+}
