@@ -37,7 +37,7 @@ fn read_lines(bencher: Bencher, operations: u32) {
 #[divan::bench(args = [true, false], sample_count = 5, sample_size = 1)]
 fn read_evidence_of_a_million_entries(bencher: Bencher, as_written: bool) {
     let entry = r#"[4,"d2fbe2b4e3964fbf",11,1,"applied"]"#;
-    let entries = vec![entry; 4].join(",");
+    let entries = [entry; 4].join(",");
     let (tag, begin, rest) = (
         r#""event":"apply""#,
         r#""seq":7,"t":1031000000,"node":"n1","boot":1"#,
