@@ -13,6 +13,7 @@ use generator::{Shape, write_history};
 use mkraft_harness::check::Status;
 use mkraft_harness::check::linearizability::{Book, judge_book};
 use mkraft_harness::history::History;
+use mkraft_proto::evidence::Line;
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -30,6 +31,26 @@ fn main() {
 fn read_lines(bencher: Bencher, operations: u32) {
     let (_folder, path) = file(Shape { operations, ..REGISTER });
     bencher.bench_local(|| History::read(&path).expect("a lawful history"));
+}
+
+/// Lines as nodes write them, and with the tag last, which the derived reader takes.
+#[divan::bench(args = [true, false], sample_count = 5, sample_size = 1)]
+fn read_evidence_of_a_million_entries(bencher: Bencher, as_written: bool) {
+    let entry = r#"[4,"d2fbe2b4e3964fbf",11,1,"applied"]"#;
+    let entries = [entry; 4].join(",");
+    let (tag, begin, rest) = (
+        r#""event":"apply""#,
+        r#""seq":7,"t":1031000000,"node":"n1","boot":1"#,
+        format!(r#""first":1,"entries":[{entries}]"#),
+    );
+    let line =
+        if as_written { format!("{{{begin},{tag},{rest}}}") } else { format!("{{{begin},{rest},{tag}}}") };
+    bencher.bench_local(|| {
+        for _ in 0..250_000 {
+            let line: Line = serde_json::from_str(divan::black_box(&line)).expect("a line of evidence");
+            divan::black_box(line);
+        }
+    });
 }
 
 #[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]

@@ -3,15 +3,17 @@
 //! In: `history.jsonl`. Out: [`History`], or an error that names the lines. Never: a line that is passed over, or
 //! an outcome that nobody recorded.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Op, OpType, Process, Strike};
+use super::{OpType, Process, Strike, present};
 
 /// A whole history, in the order of invocation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -116,19 +118,19 @@ pub enum HistoryFault {
 }
 
 impl History {
-    /// Reads line by line and checks the rules of [`Op`].
+    /// Reads line by line and checks the rules of [`Op`](super::Op).
     pub fn read(path: &Path) -> Result<History, HistoryError> {
         let mut reader = Reader::default();
         let mut line = 0;
         let mut result = || -> Result<(), HistoryFault> {
             let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
-            let mut text = String::new();
-            while file.read_line(&mut text)? > 0 {
+            let mut text = Vec::new();
+            while file.read_until(b'\n', &mut text)? > 0 {
                 line += 1;
-                if !text.ends_with('\n') {
+                if text.last() != Some(&b'\n') {
                     return Err(HistoryFault::Cut);
                 }
-                reader.line(line, serde_json::from_str(&text)?)?;
+                reader.line(line, serde_json::from_slice(&text)?)?;
                 text.clear();
             }
             Ok(())
@@ -139,6 +141,38 @@ impl History {
         }
     }
 }
+
+/// An [`Op`](super::Op) whose names stay in the line: a history has millions of lines, and few names.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Op<'l> {
+    index: u64,
+    time: u64,
+    process: Process,
+    #[serde(rename = "type")]
+    kind: OpType,
+    #[serde(borrow)]
+    f: Cow<'l, str>,
+    #[serde(borrow, default)]
+    key: Option<Name<'l>>,
+    #[serde(default)]
+    value: Value,
+    #[serde(default, deserialize_with = "present")]
+    seen: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<Name<'l>>,
+    #[serde(borrow, default)]
+    node: Option<Name<'l>>,
+    #[serde(default)]
+    session: Option<u64>,
+    #[serde(default)]
+    sequence: Option<u64>,
+}
+
+/// Without this, one that may be absent would be copied.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Name<'l>(#[serde(borrow)] Cow<'l, str>);
 
 #[derive(Default)]
 struct Reader {
@@ -184,20 +218,20 @@ impl Reader {
         match self.clients.insert(process, Client::Busy(at)) {
             Some(Client::Busy(open)) => {
                 let open = self.history.operations[open].invoke_line;
-                return Err(HistoryFault::Busy { process, f: op.f, open });
+                return Err(HistoryFault::Busy { process, f: op.f.into_owned(), open });
             }
             Some(Client::Departed(info)) => return Err(HistoryFault::Departed { process, info }),
             Some(Client::Idle) | None => {}
         }
         let operation = Operation {
             process,
-            f: self.name(op.f),
-            key: op.key.map(|key| self.name(key)),
+            f: self.name(&op.f),
+            key: op.key.map(|key| self.name(&key.0)),
             value: op.value,
             result: Value::Null,
             seen: None,
             error: None,
-            node: op.node.map(|node| self.name(node)),
+            node: op.node.map(|node| self.name(&node.0)),
             ticket: op.session.zip(op.sequence),
             invoked_at: op.time,
             completed_at: None,
@@ -216,21 +250,21 @@ impl Reader {
             OpType::Info | OpType::Invoke => (Ended::Info, Client::Departed(line)),
         };
         let Some(Client::Busy(at)) = self.clients.insert(process, client) else {
-            return Err(HistoryFault::NotInvoked { process, f: op.f });
+            return Err(HistoryFault::NotInvoked { process, f: op.f.into_owned() });
         };
         let open = &self.history.operations[at];
-        if *open.f != *op.f || open.key.as_deref() != op.key.as_deref() {
+        if *open.f != *op.f || open.key.as_deref() != op.key.as_ref().map(|key| &*key.0) {
             return Err(HistoryFault::Mismatch {
                 process,
-                f: op.f,
-                key: op.key,
+                f: op.f.into_owned(),
+                key: op.key.map(|key| key.0.into_owned()),
                 open: open.invoke_line,
                 open_f: open.f.to_string(),
                 open_key: open.key.as_deref().map(String::from),
             });
         }
-        let node = op.node.map(|node| self.name(node));
-        let error = op.error.map(|error| self.name(error));
+        let node = op.node.map(|node| self.name(&node.0));
+        let error = op.error.map(|error| self.name(&error.0));
         let operation = &mut self.history.operations[at];
         operation.result = op.value;
         operation.seen = op.seen;
@@ -247,7 +281,7 @@ impl Reader {
         let invoked = serde_json::from_value(op.value).map_err(HistoryFault::NotAStrike)?;
         self.open_strikes.push(self.history.strikes.len());
         let strike = StrikeRecord {
-            f: self.name(op.f),
+            f: self.name(&op.f),
             invoked,
             completed: None,
             invoked_at: op.time,
@@ -265,7 +299,7 @@ impl Reader {
         let strikes = &mut self.history.strikes;
         let matches = |&at: &usize| *strikes[at].f == *op.f && strikes[at].invoked.step == completed.step;
         let Some(place) = self.open_strikes.iter().position(matches) else {
-            return Err(HistoryFault::StrikeNotInvoked { f: op.f, step: completed.step });
+            return Err(HistoryFault::StrikeNotInvoked { f: op.f.into_owned(), step: completed.step });
         };
         let strike = &mut strikes[self.open_strikes.remove(place)];
         strike.completed = Some(completed);
@@ -275,8 +309,8 @@ impl Reader {
     }
 
     /// The few names of a history are kept once.
-    fn name(&mut self, name: String) -> Arc<str> {
-        if let Some(name) = self.names.get(name.as_str()) {
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(name) = self.names.get(name) {
             return name.clone();
         }
         let name: Arc<str> = name.into();

@@ -38,7 +38,7 @@ pub fn terminal(results: &Results, folder: &RunFolder, color: bool) -> String {
 /// One check by itself.
 pub fn one_check(check: &CheckResult, color: bool) -> String {
     let mut page = Page { text: String::new(), color };
-    if check.verdict.status == Status::Holds {
+    if check.verdict.findings.is_empty() {
         let (word, style) = word(check.verdict.status);
         let lead = format!("{}  {}  ", page.paint(style, word), check.name);
         page.hanging(&lead, 4 + word.len() + check.name.len(), &check.verdict.summary);
