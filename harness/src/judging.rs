@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::check::linearizability::Book;
 use crate::check::models::Model;
@@ -84,7 +84,7 @@ pub fn report(args: &ReportArgs) -> io::Result<Exit> {
     if let Some(exit) = no_folder(&args.run)? {
         return Ok(exit);
     }
-    let folder = RunFolder::new(&args.run);
+    let folder = RunFolder::new(real(&args.run));
     if !folder.results().exists() {
         let run = args.run.display();
         writeln!(
@@ -145,6 +145,12 @@ pub fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What `latest` points at: after the next run it points elsewhere.
+fn real(run: &Path) -> PathBuf {
+    let target = std::fs::read_link(run).ok();
+    target.and_then(|target| Some(run.parent()?.join(target))).unwrap_or_else(|| run.to_owned())
 }
 
 fn no_folder(run: &Path) -> io::Result<Option<Exit>> {

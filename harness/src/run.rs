@@ -21,7 +21,7 @@ use crate::cli::{self, Exit, RunArgs};
 use crate::cluster::{self, Cluster, Layout, Wiring};
 use crate::collect::{Collection, collect};
 use crate::history::Recorder;
-use crate::history::folder::{Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
+use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
 use crate::scenario::{Plan, Scenario};
 use crate::system::{Mkraft, Timing};
@@ -155,6 +155,7 @@ impl Run<'_> {
             history_lines: Some(history_lines),
             nodes,
             harness_failure: course.failure(),
+            silent: course.silent.clone(),
             interrupted: self.interrupt.came(),
         }
     }
@@ -166,18 +167,25 @@ fn judge(folder: &RunFolder, collection: Option<&Collection>) -> io::Result<Exit
         Ok(judgement) => judgement,
         Err(error) => return failed(&error),
     };
-    judging::tell(&judgement.results, folder)?;
+    // The verdict is the exit code too, whether or not somebody reads along.
+    let _ = judging::tell(&judgement.results, folder);
     let overall = judgement.results.overall;
     if let Some(collection) = collection {
-        collection.keep_data(overall == Overall::Violated)?;
+        collection.keep_data(overall != Overall::Holds)?;
     }
     Ok(judging::exit(overall))
 }
 
 /// How the processes of a node went, for the judge.
 fn node_run(node: &cluster::Node) -> NodeRun {
+    let asked = |ending: Option<&cluster::Ending>| match ending {
+        Some(ending) if !ending.expected => Asked::No,
+        Some(ending) if ending.order == Some(cluster::Order::KillAfterGrace) => Asked::Forced,
+        _ => Asked::Yes,
+    };
     let boot = |start: cluster::Start| BootRun {
         answered: start.answered,
+        asked: asked(start.ending.as_ref()),
         end: match start.ending.map(|ending| ending.status) {
             Some(cluster::Status::Code(0)) => End::Stopped,
             Some(cluster::Status::Code(code)) => End::Exit(code),

@@ -10,7 +10,7 @@ use crate::scenario::Step;
 /// Each step of the plan was done, and was seen to have been done.
 ///
 /// Reads: the plan, and the nemesis' lines of the history. Fails: never: what did not happen broke nothing.
-/// Unknown: a step has no lines, or its outcome is indeterminate; or every step with one fault and target was
+/// Unknown: a step has no lines, or its outcome or that of a heal is indeterminate; or every step with one fault and target was
 /// skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
 /// find their targets down already. Cannot see: whether a fault hurt. Cost: O(steps).
 pub fn faults(evidence: &Evidence) -> Verdict {
@@ -57,6 +57,14 @@ pub fn faults(evidence: &Evidence) -> Verdict {
                 };
                 tally.doubt(told(evidence, number, step, strikes.get(&number).copied(), became));
             }
+        }
+    }
+    for heal in evidence.history.strikes.iter().filter(|strike| &*strike.f == "heal") {
+        let Some(completed) = &heal.completed else { continue };
+        if completed.outcome == Some(StrikeOutcome::Indeterminate) {
+            let text = format!("a heal may not have happened: {}", completed.detail);
+            let line = heal.completion_line.unwrap_or(heal.invoke_line);
+            tally.doubt(Finding::new(text, [history_witness(line, completed.detail.as_str())]));
         }
     }
     tally.verdict("the scenario has faults, and the plan has no step", |steps| {

@@ -2,30 +2,43 @@
 
 use super::evidence::Evidence;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
-use crate::history::folder::End;
+use crate::history::folder::{Asked, End};
 
 /// What the harness sends: everything else that ends a node is its own doing, or the machine's.
 const SIGKILL: i32 = 9;
+/// Ends a node that has not begun to listen for it yet.
+const SIGTERM: i32 = 15;
 
-/// Every process of a node ended by SIGKILL, or cleanly when it was told to.
+/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM.
 ///
-/// Reads: how each process ended, in `run.json`. Fails: naming a node that ended with an exit code other than 0 (a
-/// panic, a failed write, a folder it refused) or by another signal. Unknown: nobody saw a process end, or none was
-/// started. Cannot see: who sent a SIGKILL. Cost: O(boots).
+/// Reads: how each process ended and what was asked of it, in `run.json`. Fails: naming a node that ended unasked (a
+/// panic, a failed write, a folder it refused, the machine's out-of-memory killer) or not as asked. Unknown: nobody saw
+/// a process end, one did not obey SIGTERM within its grace, or none was started. Cost: O(boots).
 pub fn no_crash(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     for node in &evidence.info.nodes {
         for (boot, run) in (1..).zip(&node.boots) {
             tally.examined += 1;
-            let ended = match run.end {
-                End::Stopped | End::Signal(SIGKILL) => continue,
-                End::Signal(signal) => format!("by signal {signal}"),
-                End::Exit(code) => format!("with exit code {code}"),
-                End::Unseen => {
-                    let text = format!("nobody saw how process {boot} of {} ended", node.id);
-                    tally.doubt(Finding::new(text.clone(), [of("run.json".into(), text)]));
+            let doubt = |tally: &mut Tally, text: String| {
+                tally.doubt(Finding::new(text.clone(), [of("run.json".into(), text)]));
+            };
+            let ended = match (run.end, run.asked) {
+                (End::Unseen, _) => {
+                    doubt(&mut tally, format!("nobody saw how process {boot} of {} ended", node.id));
                     continue;
                 }
+                (_, Asked::Forced) => {
+                    let text = format!(
+                        "process {boot} of {} did not end when it was told to, and was killed",
+                        node.id
+                    );
+                    doubt(&mut tally, text);
+                    continue;
+                }
+                (End::Stopped | End::Signal(SIGKILL | SIGTERM), Asked::Yes) => continue,
+                (End::Stopped, Asked::No) => "cleanly".to_owned(),
+                (End::Signal(signal), _) => format!("by signal {signal}"),
+                (End::Exit(code), _) => format!("with exit code {code}"),
             };
             let text = format!("process {boot} of {} ended {ended}, and nobody had asked it to", node.id);
             let log = format!("nodes/{}/stderr.log", node.id);

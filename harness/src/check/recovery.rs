@@ -8,7 +8,7 @@ use crate::history::{Ended, Operation};
 ///
 /// Reads: `last_heal_ns` of `run.json`, the writes of the history that were invoked after it, and
 /// `recovers-within`. Fails: naming the writes that were tried in that time in vain. Unknown: the last heal is not
-/// recorded; no write was tried in that time, or the load ended before it was over. Cannot see: how long single
+/// recorded; no write was tried in that time, the load ended before it was over, or a node did not answer then. Cannot see: how long single
 /// keys or nodes took. Cost: O(operations).
 pub fn recovery(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
@@ -43,6 +43,10 @@ pub fn recovery(evidence: &Evidence) -> Verdict {
             }
             _ => tally.violated(Finding::new(text, witnesses)),
         }
+    }
+    for node in &evidence.info.silent {
+        let text = format!("{node} did not answer when the time to recover was over");
+        tally.doubt(Finding::new(text.clone(), [run_json(&text)]));
     }
     let nothing = format!("no write was tried within {bound} after the last heal");
     tally.verdict(&nothing, |tried| {

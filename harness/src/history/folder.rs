@@ -40,6 +40,9 @@ pub struct RunInfo {
     pub nodes: Vec<NodeRun>,
     /// Why the harness itself could not do its work.
     pub harness_failure: Option<String>,
+    /// Nodes that did not answer when the time to recover was over.
+    #[serde(default)]
+    pub silent: Vec<String>,
     /// A person ended the run before its time.
     pub interrupted: bool,
 }
@@ -67,6 +70,20 @@ pub struct BootRun {
     /// The process was seen to answer: from then on it must have left a file of evidence.
     pub answered: bool,
     pub end: End,
+    #[serde(default)]
+    pub asked: Asked,
+}
+
+/// Whether a process ended as the harness had asked it to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asked {
+    #[default]
+    Yes,
+    /// It was asked by SIGTERM, did not obey within its grace, and was killed.
+    Forced,
+    /// It ended unasked, or in another way.
+    No,
 }
 
 /// How a process ended.
@@ -244,11 +261,12 @@ mod tests {
             nodes: vec![NodeRun {
                 id: "n1".into(),
                 boots: vec![
-                    BootRun { answered: true, end: End::Signal(9) },
-                    BootRun { answered: false, end: End::Stopped },
+                    BootRun { answered: true, end: End::Signal(9), asked: Asked::Forced },
+                    BootRun { answered: false, end: End::Stopped, asked: Asked::Yes },
                 ],
             }],
             harness_failure: None,
+            silent: vec!["n2".into()],
             interrupted: false,
         }
     }

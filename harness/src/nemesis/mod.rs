@@ -94,7 +94,7 @@ pub async fn run(
 /// Resumes every node that is paused and starts every one that is down; recorded as a `heal` of no step.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned.
-pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<(), BookError> {
+pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<StrikeOutcome, BookError> {
     let line =
         |nodes, outcome, detail| Strike { step: None, target: "all".to_string(), nodes, outcome, detail };
     let begun = book(OpType::Invoke, "heal", line(Vec::new(), None, String::new()));
@@ -114,7 +114,7 @@ pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<(), BookErr
         false => sum_up(&results),
     };
     let ended = book(OpType::Info, "heal", line(names, Some(outcome), detail));
-    begun.and(ended)
+    begun.and(ended).map(|()| outcome)
 }
 
 struct Nemesis {
@@ -149,6 +149,9 @@ impl Nemesis {
         let known = Instant::now();
         let _turn = self.turn.lock().await;
         if *self.stop.borrow() {
+            let skipped = Some((StrikeOutcome::Skipped, "the load ended first".to_string()));
+            self.write(OpType::Invoke, &f, number, step, Vec::new(), None)?;
+            self.write(OpType::Info, &f, number, step, Vec::new(), skipped)?;
             return Ok(None);
         }
         if leader.is_some() && known.elapsed() > LEADER_FRESH {
@@ -225,9 +228,11 @@ impl Nemesis {
     async fn waited_until(&self, time: Instant) -> bool {
         let mut stop = self.stop.clone();
         tokio::select! {
+            // What is due is done, even when the end comes with it.
+            biased;
+            () = sleep_until(time) => true,
             // An error means that nobody is left to stop us, which is as good as being stopped.
             _ = stop.wait_for(|stop| *stop) => false,
-            () = sleep_until(time) => true,
         }
     }
 }

@@ -160,7 +160,10 @@ impl Page {
     fn next(&mut self, results: &Results, folder: &RunFolder) {
         let root = folder.root().display();
         let scenario = folder.scenario();
-        let again = format!("mkraft-harness run {} --seed {}", scenario.display(), results.seed);
+        // The node that was tested, and not whichever stands beside the harness.
+        let node =
+            folder.read_info().map(|info| format!(" --node {}", info.node_binary.path)).unwrap_or_default();
+        let again = format!("mkraft-harness run {} --seed {}{node}", scenario.display(), results.seed);
         self.line("Next");
         for (purpose, command) in [
             ("run it again, with the same plan:", again),

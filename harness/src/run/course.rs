@@ -39,6 +39,8 @@ pub struct Course {
     pub load_began_ns: Option<u64>,
     pub load_ended_ns: Option<u64>,
     pub last_heal_ns: Option<u64>,
+    /// Nodes that did not answer when the time to recover was over.
+    pub silent: Vec<String>,
     failures: Vec<String>,
     /// Worth a person's look, and no failure of the harness.
     pub notes: Vec<String>,
@@ -132,20 +134,29 @@ impl Stage<'_> {
     }
 
     async fn heal(&mut self, book: &Book, course: &mut Course) {
-        match timeout(HEAL_LIMIT, nemesis::heal_all(self.cluster, book)).await {
-            Ok(Ok(())) => course.last_heal_ns = Some(monotonic_ns()),
-            Ok(Err(error)) => course.fail(format!("the last heal could not be recorded: {error}")),
+        let (cluster, book) = (self.cluster.clone(), book.clone());
+        let healing = tokio::spawn(async move { nemesis::heal_all(&cluster, &book).await });
+        match timeout(HEAL_LIMIT, healing).await {
+            Ok(Ok(Ok(StrikeOutcome::Installed))) => course.last_heal_ns = Some(monotonic_ns()),
+            Ok(Ok(Ok(_))) => {
+                course.fail(
+                    "the last heal did not bring every node back: its line in the history says why".into(),
+                );
+            }
+            Ok(Ok(Err(error))) => course.fail(format!("the last heal could not be recorded: {error}")),
+            Ok(Err(error)) => course.fail(format!("a bug in the last heal: {error}")),
             Err(_) => course.fail(format!("the last heal did not end within {HEAL_LIMIT:?}")),
         }
     }
 
     /// Users go on until a write has succeeded and every node answers, or the time for that is over.
-    async fn recover(&mut self, course: &Course) {
+    async fn recover(&mut self, course: &mut Course) {
         let Some(healed_ns) = course.last_heal_ns else { return };
         let deadline = Instant::now() + self.run.scenario.expect.recovers_within + RECOVERY_MARGIN;
         while Instant::now() < deadline && !(self.load.written_since(healed_ns) && self.watch.all_answer()) {
             self.show_until(None, sleep(TICK / 4)).await;
         }
+        course.silent = self.watch.silent();
         self.show_until(None, sleep(SETTLE)).await;
     }
 
@@ -205,32 +216,36 @@ impl Stage<'_> {
 struct Watch {
     sight: watch::Receiver<Sight>,
     task: JoinHandle<()>,
-    nodes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Sight {
     leader: Option<Leader>,
-    answering: usize,
+    silent: Vec<String>,
 }
 
 impl Watch {
     fn start(cluster: Arc<Cluster>) -> Watch {
-        let nodes = cluster.nodes().len();
         let (sender, sight) = watch::channel(Sight::default());
         let task = tokio::spawn(async move {
             while !sender.is_closed() {
                 let status = cluster.status().await;
-                let answering = status.values().filter(|answer| answer.is_ok()).count();
-                sender.send_replace(Sight { leader: crate::cluster::leader_of(&status), answering });
+                let answers = |name: &str| matches!(status.get(name), Some(Ok(_)));
+                let names = cluster.nodes().iter().map(|node| node.name());
+                let silent = names.filter(|name| !answers(name)).map(str::to_owned).collect();
+                sender.send_replace(Sight { leader: crate::cluster::leader_of(&status), silent });
                 sleep(TICK / 2).await;
             }
         });
-        Watch { sight, task, nodes }
+        Watch { sight, task }
     }
 
     fn all_answer(&self) -> bool {
-        self.sight.borrow().answering == self.nodes
+        self.sight.borrow().silent.is_empty()
+    }
+
+    fn silent(&self) -> Vec<String> {
+        self.sight.borrow().silent.clone()
     }
 
     /// Lets go of the cluster.

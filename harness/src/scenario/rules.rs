@@ -59,6 +59,9 @@ pub(super) fn read(
     let form = form(&mut fields, node, text);
     let target = form.and_then(|form| read_target(&mut fields, form, bounds));
     let hold = form.and_then(|form| hold(&mut fields, form));
+    if let (Some(Schedule::At(at)), Some(hold)) = (schedule, hold) {
+        check_ends_in_time(&mut fields, at, hold, bounds);
+    }
     problems.append(&mut fields.problems);
     Some(FaultRule { schedule: schedule?, kind: form?.kind, target: target?, hold: hold? })
 }
@@ -137,6 +140,19 @@ fn check_strikes_in_time(
                 .label(format!("expected a time before {}", show(*duration)))
                 .also(end.clone(), "the end"),
         );
+    }
+}
+
+/// A fault that the last heal cuts short is not the one that was asked for.
+fn check_ends_in_time(fields: &mut Fields, at: Duration, hold: Duration, bounds: &Bounds) {
+    let Some(Located { value: duration, span: end }) = &bounds.duration else { return };
+    let Some(span) = fields.node("at").map(|(key, _)| key.span.clone()) else { return };
+    if at < *duration && at + hold > *duration {
+        let show = humantime::format_duration;
+        let title = format!("the fault lasts until {}, and is undone at the end", show(at + hold));
+        let problem =
+            Problem::at(span, title).label(format!("expected it to be over by {}", show(*duration)));
+        fields.problem(problem.also(end.clone(), "the end"));
     }
 }
 

@@ -129,8 +129,19 @@ mod tests {
         ];
         let form = proptest::sample::select(FAULT_FORMS.iter().collect::<Vec<_>>());
         (schedule, form, proptest::sample::select(targets), duration(1, 100_000)).prop_map(
-            |(schedule, form, target, hold)| {
+            move |(schedule, form, target, hold)| {
                 let hold = if form.hold.is_some() { hold } else { Duration::ZERO };
+                // It is over when the scenario is.
+                let schedule = match schedule {
+                    Schedule::At(at) => {
+                        Schedule::At(at.min(Duration::from_millis(duration_ms).saturating_sub(hold)))
+                    }
+                    every => every,
+                };
+                let hold = match schedule {
+                    Schedule::At(at) => hold.min(Duration::from_millis(duration_ms) - at),
+                    Schedule::Every { .. } => hold,
+                };
                 FaultRule { schedule, kind: form.kind, target, hold }
             },
         )

@@ -112,7 +112,9 @@ impl Load {
     pub async fn stop(&mut self) {
         self.stop.send_replace(true);
         while let Some(ended) = self.users.join_next().await {
-            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            if let Err(error) = ended {
+                self.yard.trouble.get_or_init(|| format!("a bug in a user of the load: {error}"));
+            }
         }
     }
 
