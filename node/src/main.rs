@@ -98,12 +98,14 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let transport =
         Transport { id: config.id, peers: config.peers.clone(), inbox: inbox.clone(), outbox, status };
     let driver = std::thread::Builder::new().name("driver".into()).spawn(move || {
+        let mut driver = driver;
+        // Declared last, so dropped first: a panic ends the process before the driver drops those who wait.
         let _ends_node = EndsNode;
-        driver.run().unwrap_or_else(|error| {
+        if let Err(error) = driver.run() {
             // Nothing may be answered after a failed write: not even an error.
             eprintln!("mkraft-node: {}", chain(&error));
             std::process::exit(1);
-        });
+        }
     })?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
