@@ -12,7 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-use super::{Direction, MESSAGE_BYTES_MAX, Outbox, Registration, wire};
+use super::{
+    Direction, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration, wire,
+};
 use crate::driver::{Event, Inbox};
 use crate::raft::NodeId;
 
@@ -20,9 +22,6 @@ use crate::raft::NodeId;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two tries; a peer that starts is found this soon.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
-/// A link that carries nothing back for the sum of these is given up.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Opens the stream again and again, as long as the node lives.
 pub async fn keep_stream(id: NodeId, peer: NodeId, address: String, inbox: Inbox, outbox: Outbox) {
@@ -54,7 +53,7 @@ async fn exchange(
     let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
     let (_registration, receiver) = Registration::new(outbox, Direction::Requests, peer, epoch);
-    let hello = envelope::Body::Hello(Hello { epoch });
+    let hello = envelope::Body::Hello(Hello {});
     let hello = Envelope { from: id.0, to: peer.0, term: 0, body: Some(hello) };
     let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;
