@@ -17,7 +17,7 @@ pub struct Acts {
     /// Once all persisted so far is durable.
     standing: Vec<Event>,
     /// After the lines of the entries it covers.
-    commit: Option<Event>,
+    commit: bool,
 }
 
 impl Acts {
@@ -27,7 +27,7 @@ impl Acts {
             vote: raft.vote(),
             leading: Vec::new(),
             standing: Vec::new(),
-            commit: None,
+            commit: false,
         }
     }
 
@@ -66,8 +66,7 @@ impl Acts {
             self.standing.push(events::vote(status.term, candidate));
         }
         if status.commit > self.last.commit {
-            let commit = events::commit(&status);
-            if leads { self.leading.push(commit) } else { self.commit = Some(commit) }
+            if leads { self.leading.push(events::commit(&status)) } else { self.commit = true }
         }
         (self.last, self.vote) = (status, raft.vote());
     }
@@ -80,11 +79,55 @@ impl Acts {
         std::mem::take(&mut self.standing)
     }
 
+    /// In the words of now: its line stands after those of every role and term since.
     pub fn take_commit(&mut self) -> Option<Event> {
-        self.commit.take()
+        std::mem::take(&mut self.commit).then(|| events::commit(&self.last))
     }
 
     pub fn is_empty(&self) -> bool {
-        self.leading.is_empty() && self.standing.is_empty() && self.commit.is_none()
+        self.leading.is_empty() && self.standing.is_empty() && !self.commit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mkraft_proto::evidence::Role;
+
+    use super::*;
+    use crate::raft::{
+        Body, Configuration, Entry, EntryKind, Initial, Input, Message, Options, Position, Term,
+    };
+
+    #[test]
+    fn a_commit_is_told_in_the_term_of_its_line() {
+        let options = Options {
+            id: NodeId(1),
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            append_bytes_max: 1 << 10,
+            inflight_bytes_max: 1 << 10,
+            uncommitted_entries_max: 10,
+            seed: 0,
+        };
+        let voters = [NodeId(1), NodeId(2), NodeId(3)].into();
+        let configuration = Configuration { voters, ..Configuration::default() };
+        let (mut raft, _) = Raft::new(options, Initial { configuration, ..Initial::default() });
+        let mut acts = Acts::new(&raft);
+        let entry = Entry { index: Index(1), term: Term(5), kind: EntryKind::Noop, payload: (*b"").into() };
+        let appends = [
+            (2, 5, Position::default(), vec![entry.clone()], Index(1)),
+            (3, 6, entry.position(), vec![], Index(0)),
+        ];
+        for (from, term, prev, entries, commit) in appends {
+            let body = Body::Append { prev, entries, commit, round: 0 };
+            raft.step(Input::Message(Message { from: NodeId(from), to: NodeId(1), term: Term(term), body }));
+            acts.observe(&raft);
+        }
+        let role =
+            |term, leader: &str| Event::Role { term, role: Role::Follower, leader: Some(leader.into()) };
+        assert_eq!(acts.take_leading(), []);
+        assert_eq!(acts.take_standing(), [role(5, "n2"), role(6, "n3")]);
+        assert_eq!(acts.take_commit(), Some(Event::Commit { index: 1, term: 6 }));
+        assert!(acts.is_empty());
     }
 }

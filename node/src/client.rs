@@ -20,6 +20,7 @@ use crate::raft::NodeId;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the cluster is.
@@ -35,7 +36,7 @@ pub struct KvArgs {
     #[command(flatten)]
     nodes: Nodes,
     /// How long to try
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_timeout)]
     timeout: Duration,
     #[command(subcommand)]
     command: KvCommand,
@@ -203,9 +204,12 @@ impl Cluster {
     {
         loop {
             let node = self.next;
-            let error = match call(self.nodes[&node].clone(), request.clone()).await {
-                Ok(reply) => return Ok(reply.into_inner()),
-                Err(status) => Error::from_status(&status),
+            let remaining = self.deadline.saturating_duration_since(Instant::now());
+            let attempt = call(self.nodes[&node].clone(), request.clone());
+            let error = match tokio::time::timeout(remaining, attempt).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => Error::from_status(&status),
+                Err(_) => Error::new(ErrorCode::Timeout, "nothing, for as long as there was time"),
             };
             match error.code() {
                 ErrorCode::Invalid | ErrorCode::SessionUnknown | ErrorCode::SequenceStale => {
@@ -227,6 +231,14 @@ impl Cluster {
             self.nodes.range((std::ops::Bound::Excluded(node), std::ops::Bound::Unbounded)).next();
         following.or_else(|| self.nodes.first_key_value()).map_or(node, |(&id, _)| id)
     }
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout > TIMEOUT_MAX {
+        return Err("a timeout is at most 1h".into());
+    }
+    Ok(timeout)
 }
 
 fn parse_nodes(nodes: &Nodes) -> Result<Vec<(NodeId, String)>, ConfigError> {

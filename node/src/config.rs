@@ -75,7 +75,7 @@ pub struct Config {
 pub enum ConfigError {
     #[error("failed to read the configuration {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{}: {source}", path.display())]
+    #[error("failed to parse the configuration {}", path.display())]
     Parse { path: PathBuf, source: serde_yaml::Error },
     #[error("{name} is missing: give --{name}, or {name} in the configuration file")]
     Missing { name: &'static str },
@@ -171,8 +171,14 @@ pub fn split_peer(text: &str) -> Result<(String, String), ConfigError> {
 }
 
 pub fn check_address(name: &'static str, address: &str) -> Result<(), ConfigError> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-    if port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port != 0)) {
+    // Anything else would change the meaning of the URL that an address becomes a part of.
+    let of_host = |c: char| c.is_ascii_alphanumeric() || "._:[]-".contains(c);
+    let is_host = |host: &str| !host.is_empty() && host.chars().all(of_host);
+    let port = address.rsplit_once(':').filter(|(host, _)| is_host(host)).map(|(_, port)| port);
+    if port
+        .filter(|port| !port.starts_with('+'))
+        .is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port != 0))
+    {
         return Ok(());
     }
     let expected = "a host and port such as 127.0.0.1:7002";
@@ -254,6 +260,9 @@ mod tests {
             (Flags { listen: text("7001"), ..flags() }, "listen: \"7001\" is not an address and port"),
             (Flags { peers: peers(&["n2"]), ..flags() }, "peer: \"n2\" is not an identity and an address"),
             (Flags { peers: peers(&["n2=7002"]), ..flags() }, "peer: \"7002\" is not a host and port"),
+            (Flags { peers: peers(&["n2=a/b:1"]), ..flags() }, "peer: \"a/b:1\" is not a host and port"),
+            (Flags { peers: peers(&["n2=a@b:1"]), ..flags() }, "peer: \"a@b:1\" is not a host and port"),
+            (Flags { peers: peers(&["n2=h:+1"]), ..flags() }, "peer: \"h:+1\" is not a host and port"),
             (Flags { peers: peers(&["n1=h:1"]), ..flags() }, "peers: n1 is this node itself"),
             (Flags { peers: peers(&["n2=h:1", "n2=h:2"]), ..flags() }, "peers: n2 is named twice"),
             (Flags { heartbeat: text("5"), ..flags() }, "heartbeat: \"5\" is not a duration"),
@@ -270,7 +279,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.yaml");
         std::fs::write(&path, "id: n1\nheart-beat: 20ms\n").unwrap();
-        let error = Config::resolve(Flags { config: Some(path), ..flags() }).unwrap_err().to_string();
-        assert!(error.contains("heart-beat") && error.contains("line 2"), "{error}");
+        let error = Config::resolve(Flags { config: Some(path), ..flags() }).unwrap_err();
+        let text = crate::causes::with_causes(&error);
+        for part in ["node.yaml", "unknown field `heart-beat`", "line 2"] {
+            assert_eq!(text.matches(part).count(), 1, "{part:?} in {text:?}");
+        }
     }
 }

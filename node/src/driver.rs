@@ -164,8 +164,9 @@ impl Driver {
         Ok((driver, receiver))
     }
 
-    /// Runs until it is told to stop.
-    pub fn run(mut self) -> Result<(), DriverError> {
+    /// Runs until it is told to stop. After an error those who wait are still here: dropping the driver answers
+    /// them, which nobody may after a failed write.
+    pub fn run(&mut self) -> Result<(), DriverError> {
         let mut next_tick = Instant::now() + self.tick;
         loop {
             let mut next = match self.inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now()))
@@ -256,8 +257,9 @@ impl Driver {
             for reply in effects.reply {
                 self.reply(reply);
             }
-            self.after_step();
+            // Status tells of nothing whose line is still owed.
             if next.is_empty() && self.acts.is_empty() {
+                self.after_step();
                 return Ok(());
             }
             effects = next;
@@ -347,7 +349,7 @@ impl Driver {
         }
     }
 
-    fn stop(mut self, reason: String) -> Result<(), DriverError> {
+    fn stop(&mut self, reason: String) -> Result<(), DriverError> {
         tracing::info!(reason, "stopped");
         self.record([evidence::Event::Stop { reason }])
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use mkraft_node::causes::with_causes;
 use mkraft_node::client::{self, KvArgs, Nodes, Outcome};
 use mkraft_node::config::{Config, Flags};
 use mkraft_node::driver::{Driver, Inbox, Parts};
@@ -12,6 +13,7 @@ use mkraft_node::events::{self, EventLog};
 use mkraft_node::raft::Initial;
 use mkraft_node::storage::{self, Storage};
 use mkraft_node::transport::{Outbox, Transport};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Replies that are on their way when a node stops have this long to leave.
@@ -51,13 +53,14 @@ fn main() -> ExitCode {
         Command::Status(nodes) => block_on(client::status(&nodes)).and_then(|outcome| show(outcome?)),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("mkraft-node: {}", chain(&*error));
+        eprintln!("mkraft-node: {}", with_causes(&*error));
         ExitCode::from(2)
     })
 }
 
 fn run(flags: Flags) -> Result<(), Failure> {
     let config = Config::resolve(flags)?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Bound first: a second node on the same address must not touch the disk.
     let listener = runtime.block_on(Transport::bind(config.listen))?;
@@ -98,12 +101,14 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let transport =
         Transport { id: config.id, peers: config.peers.clone(), inbox: inbox.clone(), outbox, status };
     let driver = std::thread::Builder::new().name("driver".into()).spawn(move || {
+        let mut driver = driver;
+        // Declared last, so dropped first: a panic ends the process before the driver drops those who wait.
         let _ends_node = EndsNode;
-        driver.run().unwrap_or_else(|error| {
+        if let Err(error) = driver.run() {
             // Nothing may be answered after a failed write: not even an error.
-            eprintln!("mkraft-node: {}", chain(&error));
+            eprintln!("mkraft-node: {}", with_causes(&error));
             std::process::exit(1);
-        });
+        }
     })?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -139,6 +144,16 @@ impl Drop for EndsNode {
     }
 }
 
+/// Each stream and each client is an open file, and the usual soft limit is low. A node that may not raise it
+/// runs with what it has.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "failed to raise the limit of open files");
+    }
+}
+
 fn dump(data_dir: &std::path::Path) -> Result<(), Failure> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if let Some(torn) = mkraft_node::dump::dump(data_dir, &mut out)? {
@@ -158,14 +173,4 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
 fn show(outcome: Outcome) -> Result<ExitCode, Failure> {
     println!("{}", outcome.text);
     Ok(if outcome.success { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -141,6 +141,9 @@ fn mistakes_are_named() {
     run(&["--id", "one", "--listen", "127.0.0.1:1"])
         .code(2)
         .stderr(contains("id: \"one\" is not a node's identity"));
+    let config = folder.path().join("node.yaml");
+    std::fs::write(&config, "heart-beat: 20ms\n").unwrap();
+    run(&["--config", config.to_str().unwrap()]).code(2).stderr(contains("`heart-beat`").count(1));
     run(&["--id", "n1"]).code(2).stderr(contains("listen is missing"));
     run(&["--id", "n1", "--listen", "127.0.0.1:1", "--peer", "n2"]).code(2).stderr(contains("peer: \"n2\""));
     assert!(!data.exists(), "a node that was told nonsense has made its folder");
@@ -150,6 +153,27 @@ fn mistakes_are_named() {
         .assert()
         .code(2)
         .stderr(contains("no answer within 200ms").and(contains("n1")));
+    for timeout in ["61m", "500000000000y"] {
+        node()
+            .args(["kv", "--node", "n1=127.0.0.1:1", "--timeout", timeout, "get", "a"])
+            .assert()
+            .code(2)
+            .stderr(contains("a timeout is at most 1h"));
+    }
+}
+
+#[test]
+fn an_attempt_ends_when_the_time_is_up() {
+    // Takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("n1={}", silent.local_addr().unwrap());
+    let start = Instant::now();
+    node()
+        .args(["kv", "--node", &address, "--timeout", "200ms", "get", "a"])
+        .assert()
+        .code(2)
+        .stderr(contains("no answer within 200ms"));
+    assert!(start.elapsed() < Duration::from_secs(2), "took {:?}", start.elapsed());
 }
 
 #[test]

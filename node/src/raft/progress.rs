@@ -82,10 +82,13 @@ impl Progress {
         }
     }
 
-    /// Starts to look for where the logs agree, from `next`.
+    /// Starts to look for where the logs agree, from `next`. A probe that would only be repeated waits for the
+    /// heartbeat: a follower that lost what it had acknowledged conflicts there for ever.
     pub fn probe(&mut self, next: Index) {
-        self.next_index = next.max(self.match_index.next());
-        self.flow = Flow::Probe { waiting: false };
+        let next = next.max(self.match_index.next());
+        let stuck = matches!(self.flow, Flow::Probe { .. }) && next == self.next_index;
+        self.next_index = next;
+        self.flow = Flow::Probe { waiting: stuck };
     }
 }
 

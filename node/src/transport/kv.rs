@@ -14,6 +14,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
+use super::MESSAGE_BYTES_MAX;
 use crate::driver::{Event, Inbox};
 use crate::machine::Answer;
 
@@ -21,6 +22,11 @@ use crate::machine::Answer;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const KEY_BYTES_MAX: usize = 4 << 10;
 const VALUE_BYTES_MAX: usize = 1 << 20;
+/// What a command and the append that carries it alone add to its key and values.
+const FRAMING_BYTES_MAX: usize = 256;
+
+// The largest command: a compare-and-swap. One that no append could carry would stop replication for good.
+const _: () = assert!(KEY_BYTES_MAX + 2 * VALUE_BYTES_MAX + FRAMING_BYTES_MAX <= MESSAGE_BYTES_MAX);
 
 pub struct Service {
     inbox: Inbox,
@@ -124,6 +130,7 @@ impl Kv for Service {
     ) -> Result<Response<CompareAndSwapReply>, Status> {
         let CompareAndSwapRequest { ticket, key, expected, value } = request.into_inner();
         check_key(&key)?;
+        check_value(expected.as_deref().unwrap_or_default())?;
         check_value(&value)?;
         let op = Op::CompareAndSwap(command::CompareAndSwap { key, expected, value });
         match self.write(ticket, op).await? {
@@ -131,6 +138,38 @@ impl Kv for Service {
                 Ok(Response::new(CompareAndSwapReply { swapped, seen: seen.map(Into::into) }))
             }
             answer => Err(misfit(answer)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_a_swap_is_bounded() {
+        let bytes = |count: usize| vec![b'x'; count].into();
+        let cases = [
+            (1, Some(VALUE_BYTES_MAX), VALUE_BYTES_MAX, ErrorCode::Stopping),
+            (KEY_BYTES_MAX, None, 0, ErrorCode::Stopping),
+            (0, None, 1, ErrorCode::Invalid),
+            (KEY_BYTES_MAX + 1, None, 1, ErrorCode::Invalid),
+            (1, Some(2 << 20), 1, ErrorCode::Invalid),
+            (1, Some(VALUE_BYTES_MAX + 1), 1, ErrorCode::Invalid),
+            (1, None, VALUE_BYTES_MAX + 1, ErrorCode::Invalid),
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (key, expected, value, want) in cases {
+            // Without a driver, what passes is told that the node is stopping.
+            let service = Service::new(Inbox::new().0);
+            let request = CompareAndSwapRequest {
+                ticket: None,
+                key: bytes(key),
+                expected: expected.map(bytes),
+                value: bytes(value),
+            };
+            let status = runtime.block_on(service.compare_and_swap(Request::new(request))).unwrap_err();
+            assert_eq!(Error::from_status(&status).code(), want, "{key} {expected:?} {value}");
         }
     }
 }

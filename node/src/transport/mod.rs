@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mkraft_proto::v1;
 use mkraft_proto::v1::admin_server::AdminServer;
@@ -31,6 +32,10 @@ const QUEUE: usize = 1024;
 
 /// The largest message that a node takes: an append's entries may exceed its bound by one of the largest.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A connection that carries nothing back for the sum of these is given up, by either end.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one node says to the others: a bounded queue to each, which exists only while its stream stands.
 #[derive(Clone, Default)]
@@ -101,11 +106,18 @@ impl Registration {
         outbox.lock().of(direction).insert(peer, Queue { epoch, sender });
         (Registration { outbox: outbox.clone(), direction, peer, epoch }, receiver)
     }
+
+    /// False once a newer stream of this peer has replaced this one.
+    fn stands(&self) -> bool {
+        let mut queues = self.outbox.lock();
+        queues.of(self.direction).get(&self.peer).is_some_and(|queue| queue.epoch == self.epoch)
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut queues = self.outbox.lock();
+        // Not `stands`, which locks as well.
         let queue = queues.of(self.direction);
         if queue.get(&self.peer).is_some_and(|queue| queue.epoch == self.epoch) {
             queue.remove(&self.peer);
@@ -153,10 +165,33 @@ impl Transport {
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let admin = AdminServer::new(admin::Service::new(id, status));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server = tonic::transport::Server::builder().add_service(raft).add_service(kv).add_service(admin);
+        let server = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(raft)
+            .add_service(kv)
+            .add_service(admin);
         tokio::select! {
             result = server.serve_with_incoming(incoming) => result,
             () = stop => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_stream_no_longer_stands_and_takes_nothing_with_it() {
+        let outbox = Outbox::default();
+        let (older, mut replies) = Registration::new(&outbox, Direction::Replies, NodeId(2), 1);
+        let (other, _) = Registration::new(&outbox, Direction::Requests, NodeId(2), 9);
+        assert!(older.stands());
+        let (newer, _newer_replies) = Registration::new(&outbox, Direction::Replies, NodeId(2), 2);
+        assert!(!older.stands() && newer.stands() && other.stands());
+        assert!(replies.blocking_recv().is_none(), "the replaced queue has not ended");
+        drop(older);
+        assert!(newer.stands());
     }
 }

@@ -12,7 +12,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-use super::{Direction, MESSAGE_BYTES_MAX, Outbox, Registration, wire};
+use super::{
+    Direction, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration, wire,
+};
+use crate::causes::with_causes;
 use crate::driver::{Event, Inbox};
 use crate::raft::NodeId;
 
@@ -20,16 +23,23 @@ use crate::raft::NodeId;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two tries; a peer that starts is found this soon.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
-/// A link that carries nothing back for the sum of these is given up.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Opens the stream again and again, as long as the node lives.
+/// Opens the stream again and again, as long as the node lives. Of a peer that stays away, one line tells.
 pub async fn keep_stream(id: NodeId, peer: NodeId, address: String, inbox: Inbox, outbox: Outbox) {
+    let mut last_error = None;
     for epoch in 1.. {
-        match exchange(id, peer, &address, epoch, &inbox, &outbox).await {
-            Ok(()) => tracing::debug!(%peer, epoch, "the stream has ended"),
-            Err(error) => tracing::debug!(%peer, epoch, %error, "failed to keep the stream"),
+        let opened = || {
+            tracing::info!(%peer, address, "a stream is open");
+            last_error = None;
+        };
+        let result = exchange(id, peer, &address, epoch, &inbox, &outbox, opened).await;
+        match result.map_err(|error| error.message().to_owned()) {
+            Ok(()) => tracing::debug!(%peer, address, "the stream has ended"),
+            Err(error) if last_error.as_ref() != Some(&error) => {
+                tracing::warn!(%peer, address, error, "failed to keep a stream; trying on");
+                last_error = Some(error);
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
@@ -42,23 +52,25 @@ async fn exchange(
     epoch: u64,
     inbox: &Inbox,
     outbox: &Outbox,
+    on_open: impl FnOnce(),
 ) -> Result<(), Status> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| Status::invalid_argument(error.to_string()))?
+        .map_err(|error| Status::invalid_argument(with_causes(&error)))?
         .connect_timeout(OPEN_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(with_causes(&error)))?;
     let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
     let (_registration, receiver) = Registration::new(outbox, Direction::Requests, peer, epoch);
-    let hello = envelope::Body::Hello(Hello { epoch });
+    let hello = envelope::Body::Hello(Hello {});
     let hello = Envelope { from: id.0, to: peer.0, term: 0, body: Some(hello) };
     let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;
     let mut replies = opened.map_err(|_| Status::deadline_exceeded("not accepted in time"))??.into_inner();
+    on_open();
     while let Some(envelope) = replies.message().await? {
         // On a stream to one peer, only that peer speaks, and only in replies.
         let reply = wire::decode(envelope).filter(|message| message.from == peer && message.body.is_reply());

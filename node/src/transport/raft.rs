@@ -17,7 +17,7 @@ pub struct Service {
     peers: BTreeSet<NodeId>,
     inbox: Inbox,
     outbox: Outbox,
-    /// Names inbound streams; a peer's own epoch starts anew at each of its boots.
+    /// Counts inbound streams: each has an epoch of its own.
     streams: std::sync::atomic::AtomicU64,
 }
 
@@ -58,7 +58,6 @@ impl Raft for Service {
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             // Dropping the registration ends the queue, and with it the half of the stream that replies.
-            let _registration = registration;
             loop {
                 match requests.message().await {
                     Ok(Some(envelope)) => {
@@ -68,6 +67,10 @@ impl Raft for Service {
                             tracing::warn!(%peer, "ended a stream with a message that is no request of this peer");
                             break;
                         };
+                        if !registration.stands() {
+                            tracing::debug!(%peer, "ended a stream that a newer one has replaced");
+                            break;
+                        }
                         inbox.offer(Event::Message(request));
                     }
                     Ok(None) => break,

@@ -123,7 +123,7 @@ mod tests {
         let append = |prev_index, entries| v1::Append { prev_index, entries, ..Default::default() };
         let bodies = [
             None,
-            Some(envelope::Body::Hello(v1::Hello { epoch: 1 })),
+            Some(envelope::Body::Hello(v1::Hello {})),
             Some(envelope::Body::AppendReply(v1::AppendReply { round: 1, outcome: None })),
             Some(envelope::Body::Append(append(1, vec![entry]))),
             Some(envelope::Body::Append(append(u64::MAX, vec![v1::Entry::default()]))),
