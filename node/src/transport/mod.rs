@@ -33,9 +33,14 @@ const QUEUE: usize = 1024;
 /// The largest message that a node takes: an append's entries may exceed its bound by one of the largest.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
-/// A connection that carries nothing back for the sum of these is given up, by either end.
+/// A stream to a peer that carries nothing back for the sum of these is given up.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Of connections that others opened: long enough that a node which was stopped for a while still reads, when it wakes,
+/// what was sent to it meanwhile; short enough that a host which vanished does not keep its socket.
+const IDLE_INTERVAL: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What one node says to the others: a bounded queue to each, which exists only while its stream stands.
 #[derive(Clone, Default)]
@@ -166,8 +171,8 @@ impl Transport {
         let admin = AdminServer::new(admin::Service::new(id, status));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_keepalive_interval(Some(IDLE_INTERVAL))
+            .http2_keepalive_timeout(Some(IDLE_TIMEOUT))
             .add_service(raft)
             .add_service(kv)
             .add_service(admin);
