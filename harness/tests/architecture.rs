@@ -47,7 +47,7 @@ const ROOMS: &[Room] = &[
     Room { path: "node/src/machine", may_use: &["raft", "machine"], never: OUTSIDE },
     Room {
         path: "node/src/transport",
-        may_use: &["raft", "machine", "driver", "transport"],
+        may_use: &["raft", "machine", "driver", "causes", "transport"],
         never: &["std::fs"],
     },
     Room { path: "node/src/acts.rs", may_use: &["raft", "events"], never: OUTSIDE },
