@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::edn::{Edn, EdnError, Forms};
-use super::{Ended, History, HistoryError, OpType, Operation};
+use super::{Datum, Ended, History, HistoryError, OpType, Operation};
 
 #[derive(Debug, Default)]
 pub struct Imported {
@@ -303,7 +303,7 @@ impl<'a> Book<'a> {
             OpType::Fail => Ended::Fail,
             OpType::Info | OpType::Invoke => Ended::Info,
         };
-        let mut result = Value::Null;
+        let mut result = Datum::NULL;
         // What did not succeed may tell an error in place of its value.
         if ended == Ended::Ok && *open.f == *"read" {
             let (key, value) = self.dialect.split(entry.value)?;
@@ -311,7 +311,7 @@ impl<'a> Book<'a> {
                 let expected = format!("of key {}, as invoked", open.key.as_deref().unwrap_or_default());
                 return Err(ImportFault::Field { field: "value", expected, found: key });
             }
-            result = value;
+            result = value.into();
         }
         if ended == Ended::Info {
             self.clients.insert(process, Client::Departed(line));
@@ -346,8 +346,8 @@ impl<'a> Book<'a> {
             process,
             f,
             key: Some(key),
-            value,
-            result: Value::Null,
+            value: value.into(),
+            result: Datum::NULL,
             seen: None,
             error: None,
             node: None,

@@ -1,5 +1,6 @@
 //! The witness book: what clients and the nemesis did, in one file, on one clock.
 
+mod datum;
 mod edn;
 pub mod export;
 pub mod folder;
@@ -12,6 +13,7 @@ use std::fmt;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Serialize};
 
+pub use datum::Datum;
 pub use read::{Ended, History, HistoryError, HistoryFault, Operation, StrikeRecord};
 pub use recorder::{Recorder, monotonic_ns};
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{OpType, Process, Strike, present};
+use super::{Datum, OpType, Process, Strike, present};
 
 /// A whole history, in the order of invocation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,11 +31,11 @@ pub struct Operation {
     pub f: Arc<str>,
     pub key: Option<Arc<str>>,
     /// As invoked: a write's value, a compare-and-swap's `[expected, new]`.
-    pub value: Value,
+    pub value: Datum,
     /// As completed: what a read saw.
-    pub result: Value,
+    pub result: Datum,
     /// What a compare-and-swap found when it did not swap.
-    pub seen: Option<Value>,
+    pub seen: Option<Datum>,
     pub error: Option<Arc<str>>,
     pub node: Option<Arc<str>>,
     /// Session and sequence, which join a write to its log entry.
@@ -227,8 +227,8 @@ impl Reader {
             process,
             f: self.name(&op.f),
             key: op.key.map(|key| self.name(&key.0)),
-            value: op.value,
-            result: Value::Null,
+            value: op.value.into(),
+            result: Datum::NULL,
             seen: None,
             error: None,
             node: op.node.map(|node| self.name(&node.0)),
@@ -266,8 +266,12 @@ impl Reader {
         let node = op.node.map(|node| self.name(&node.0));
         let error = op.error.map(|error| self.name(&error.0));
         let operation = &mut self.history.operations[at];
-        operation.result = op.value;
-        operation.seen = op.seen;
+        operation.result = op.value.into();
+        // What was asked is mostly told again: one copy is enough.
+        if operation.result == operation.value {
+            operation.result = operation.value.clone();
+        }
+        operation.seen = op.seen.map(Datum::from);
         operation.error = error;
         operation.node = node.or(operation.node.take());
         operation.ticket = op.session.zip(op.sequence).or(operation.ticket);
@@ -343,7 +347,7 @@ mod tests {
         .unwrap();
         let [cas, read] = &history.operations[..] else { panic!("{history:?}") };
         assert_eq!((cas.ended, cas.completed_at, cas.completion_line), (Ended::Fail, Some(7), Some(4)));
-        assert_eq!((cas.ticket, cas.seen.clone()), (Some((7, 8)), Some(Value::Null)));
+        assert_eq!((cas.ticket, cas.seen.clone()), (Some((7, 8)), Some(Datum::NULL)));
         assert_eq!((read.ended, read.completed_at, read.invoke_line), (Ended::Info, None, 3));
         assert_eq!(history.strikes[0].completed.as_ref().unwrap().nodes, ["n1"]);
     }

@@ -42,6 +42,7 @@ mod search;
 mod zone_core;
 pub mod zones;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -181,8 +182,8 @@ impl Held {
 
 /// What an operation needs and makes, with values still as in the history.
 struct Asked<'h> {
-    needs: Option<&'h Value>,
-    makes: Option<&'h Value>,
+    needs: Option<Cow<'h, Value>>,
+    makes: Option<Cow<'h, Value>>,
     impossible: bool,
     must: bool,
 }
@@ -195,11 +196,11 @@ impl<'h> Asked<'h> {
         let mut asked = Asked { needs: None, makes: None, impossible: false, must };
         match (&*operation.f, &operation.seen) {
             ("read", _) if !must => return Ok(None),
-            ("read", _) => asked.needs = Some(&operation.result),
+            ("read", _) => asked.needs = Some(operation.result.json()),
             ("write" | "delete", _) if failed => return Ok(None),
             ("write", _) if operation.value.is_null() => return Err("a write without a value"),
-            ("write", _) => asked.makes = Some(&operation.value),
-            ("delete", _) => asked.makes = Some(&Value::Null),
+            ("write", _) => asked.makes = Some(operation.value.json()),
+            ("delete", _) => asked.makes = Some(Cow::Owned(Value::Null)),
             ("cas", seen) => {
                 let Some([expected, new]) = operation.value.as_array().map(Vec::as_slice) else {
                     return Err("a cas whose value is not [expected, new]");
@@ -207,11 +208,14 @@ impl<'h> Asked<'h> {
                 match (failed, seen) {
                     (true, None) => return Ok(None),
                     (true, Some(seen)) => {
-                        asked.needs = Some(seen);
-                        asked.impossible = seen == expected;
+                        asked.needs = Some(seen.json());
+                        asked.impossible = *seen == *expected;
                         asked.must = true;
                     }
-                    (false, _) => (asked.needs, asked.makes) = (Some(expected), Some(new)),
+                    (false, _) => {
+                        (asked.needs, asked.makes) =
+                            (Some(Cow::Borrowed(expected)), Some(Cow::Borrowed(new)));
+                    }
                 }
             }
             _ => return Err("its function is none of read, write, cas, delete"),
@@ -232,9 +236,9 @@ struct Register {
 
 impl Register {
     fn add(&mut self, source: u32, operation: &Operation, asked: Asked) {
-        let mut number = |value: &Value| {
+        let mut number = |value: Cow<Value>| {
             let next = Held((self.numbers.len() + self.others.len()) as u32 + 1);
-            match (value, value.as_u64()) {
+            match (&*value, value.as_u64()) {
                 (Value::Null, _) => Held::ABSENT,
                 (_, Some(number)) => *self.numbers.entry(number).or_insert(next),
                 (value, None) => *self.others.entry(value.to_string()).or_insert(next),
