@@ -5,6 +5,7 @@ mod edn;
 pub mod export;
 pub mod folder;
 pub mod import;
+mod line;
 mod read;
 mod recorder;
 

@@ -10,10 +10,8 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::{Datum, OpType, Process, Strike, present};
+use super::line::Line;
+use super::{Datum, OpType, Process, Strike};
 
 /// A whole history, in the order of invocation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -130,7 +128,7 @@ impl History {
                 if text.last() != Some(&b'\n') {
                     return Err(HistoryFault::Cut);
                 }
-                reader.line(line, serde_json::from_slice(&text)?)?;
+                reader.line(line, Line::read(&text)?)?;
                 text.clear();
             }
             Ok(())
@@ -142,45 +140,13 @@ impl History {
     }
 }
 
-/// An [`Op`](super::Op) whose names stay in the line: a history has millions of lines, and few names.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Op<'l> {
-    index: u64,
-    time: u64,
-    process: Process,
-    #[serde(rename = "type")]
-    kind: OpType,
-    #[serde(borrow)]
-    f: Cow<'l, str>,
-    #[serde(borrow, default)]
-    key: Option<Name<'l>>,
-    #[serde(default)]
-    value: Value,
-    #[serde(default, deserialize_with = "present")]
-    seen: Option<Value>,
-    #[serde(borrow, default)]
-    error: Option<Name<'l>>,
-    #[serde(borrow, default)]
-    node: Option<Name<'l>>,
-    #[serde(default)]
-    session: Option<u64>,
-    #[serde(default)]
-    sequence: Option<u64>,
-}
-
-/// Without this, one that may be absent would be copied.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'l>(#[serde(borrow)] Cow<'l, str>);
-
 #[derive(Default)]
 struct Reader {
     history: History,
-    clients: HashMap<u64, Client>,
+    clients: Clients,
     /// Positions in `history.strikes` which wait for their completion.
     open_strikes: Vec<usize>,
-    names: HashSet<Arc<str>>,
+    names: Names,
     time: u64,
 }
 
@@ -193,7 +159,7 @@ enum Client {
 }
 
 impl Reader {
-    fn line(&mut self, line: u32, op: Op) -> Result<(), HistoryFault> {
+    fn line(&mut self, line: u32, op: Line) -> Result<(), HistoryFault> {
         let expected = u64::from(line) - 1;
         if op.index != expected {
             return Err(HistoryFault::Index { expected, found: op.index });
@@ -213,7 +179,7 @@ impl Reader {
         }
     }
 
-    fn invoke(&mut self, line: u32, process: u64, op: Op) -> Result<(), HistoryFault> {
+    fn invoke(&mut self, line: u32, process: u64, op: Line) -> Result<(), HistoryFault> {
         let at = self.history.operations.len();
         match self.clients.insert(process, Client::Busy(at)) {
             Some(Client::Busy(open)) => {
@@ -225,13 +191,13 @@ impl Reader {
         }
         let operation = Operation {
             process,
-            f: self.name(&op.f),
-            key: op.key.map(|key| self.name(&key.0)),
-            value: op.value.into(),
+            f: self.names.of(&op.f),
+            key: op.key.map(|key| self.names.of(&key)),
+            value: op.value,
             result: Datum::NULL,
             seen: None,
             error: None,
-            node: op.node.map(|node| self.name(&node.0)),
+            node: op.node.map(|node| self.names.of(&node)),
             ticket: op.session.zip(op.sequence),
             invoked_at: op.time,
             completed_at: None,
@@ -243,7 +209,7 @@ impl Reader {
         Ok(())
     }
 
-    fn complete(&mut self, line: u32, process: u64, op: Op) -> Result<(), HistoryFault> {
+    fn complete(&mut self, line: u32, process: u64, op: Line) -> Result<(), HistoryFault> {
         let (ended, client) = match op.kind {
             OpType::Ok => (Ended::Ok, Client::Idle),
             OpType::Fail => (Ended::Fail, Client::Idle),
@@ -253,25 +219,23 @@ impl Reader {
             return Err(HistoryFault::NotInvoked { process, f: op.f.into_owned() });
         };
         let open = &self.history.operations[at];
-        if *open.f != *op.f || open.key.as_deref() != op.key.as_ref().map(|key| &*key.0) {
+        if *open.f != *op.f || open.key.as_deref() != op.key.as_deref() {
             return Err(HistoryFault::Mismatch {
                 process,
                 f: op.f.into_owned(),
-                key: op.key.map(|key| key.0.into_owned()),
+                key: op.key.map(Cow::into_owned),
                 open: open.invoke_line,
                 open_f: open.f.to_string(),
                 open_key: open.key.as_deref().map(String::from),
             });
         }
-        let node = op.node.map(|node| self.name(&node.0));
-        let error = op.error.map(|error| self.name(&error.0));
+        let node = op.node.map(|node| self.names.of(&node));
+        let error = op.error.map(|error| self.names.of(&error));
         let operation = &mut self.history.operations[at];
-        operation.result = op.value.into();
         // What was asked is mostly told again: one copy is enough.
-        if operation.result == operation.value {
-            operation.result = operation.value.clone();
-        }
-        operation.seen = op.seen.map(Datum::from);
+        let again = op.value == operation.value;
+        operation.result = if again { operation.value.clone() } else { op.value };
+        operation.seen = op.seen;
         operation.error = error;
         operation.node = node.or(operation.node.take());
         operation.ticket = op.session.zip(op.sequence).or(operation.ticket);
@@ -281,11 +245,12 @@ impl Reader {
         Ok(())
     }
 
-    fn strike(&mut self, line: u32, op: Op) -> Result<(), HistoryFault> {
-        let invoked = serde_json::from_value(op.value).map_err(HistoryFault::NotAStrike)?;
+    fn strike(&mut self, line: u32, op: Line) -> Result<(), HistoryFault> {
+        let invoked =
+            serde_json::from_value(op.value.json().into_owned()).map_err(HistoryFault::NotAStrike)?;
         self.open_strikes.push(self.history.strikes.len());
         let strike = StrikeRecord {
-            f: self.name(&op.f),
+            f: self.names.of(&op.f),
             invoked,
             completed: None,
             invoked_at: op.time,
@@ -298,8 +263,9 @@ impl Reader {
     }
 
     /// Faults overlap, so a completion belongs to the oldest open line of the same act of the same step.
-    fn struck(&mut self, line: u32, op: Op) -> Result<(), HistoryFault> {
-        let completed: Strike = serde_json::from_value(op.value).map_err(HistoryFault::NotAStrike)?;
+    fn struck(&mut self, line: u32, op: Line) -> Result<(), HistoryFault> {
+        let completed: Strike =
+            serde_json::from_value(op.value.json().into_owned()).map_err(HistoryFault::NotAStrike)?;
         let strikes = &mut self.history.strikes;
         let matches = |&at: &usize| *strikes[at].f == *op.f && strikes[at].invoked.step == completed.step;
         let Some(place) = self.open_strikes.iter().position(matches) else {
@@ -311,15 +277,58 @@ impl Reader {
         strike.completion_line = Some(line);
         Ok(())
     }
+}
 
-    /// The few names of a history are kept once.
-    fn name(&mut self, name: &str) -> Arc<str> {
-        if let Some(name) = self.names.get(name) {
-            return name.clone();
+/// Who has an operation open. Processes are mostly numbered from 0.
+#[derive(Default)]
+struct Clients {
+    near: Vec<Option<Client>>,
+    far: HashMap<u64, Client>,
+}
+
+impl Clients {
+    /// So many stand in a vector, if they come.
+    const NEAR: u64 = 1 << 20;
+
+    fn insert(&mut self, process: u64, client: Client) -> Option<Client> {
+        if process >= Clients::NEAR {
+            return self.far.insert(process, client);
         }
-        let name: Arc<str> = name.into();
-        self.names.insert(name.clone());
-        name
+        let place = process as usize;
+        if self.near.len() <= place {
+            self.near.resize_with(place + 1, || None);
+        }
+        self.near[place].replace(client)
+    }
+}
+
+/// The few names of a history, each kept once.
+#[derive(Default)]
+struct Names {
+    all: HashSet<Arc<str>>,
+    /// By their length and last signs: most names of a line were in a line shortly before.
+    recent: [Option<Arc<str>>; Names::RECENT],
+}
+
+impl Names {
+    const RECENT: usize = 32;
+
+    fn of(&mut self, name: &str) -> Arc<str> {
+        let ends = name.bytes().rev().take(2).fold(name.len(), |ends, byte| ends * 7 + usize::from(byte));
+        let recent = &mut self.recent[ends % Names::RECENT];
+        if let Some(known) = recent.as_ref().filter(|known| ***known == *name) {
+            return known.clone();
+        }
+        let known = match self.all.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let new: Arc<str> = name.into();
+                self.all.insert(new.clone());
+                new
+            }
+        };
+        *recent = Some(known.clone());
+        known
     }
 }
 
