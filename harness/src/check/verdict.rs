@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::evidence::{Evidence, Kinds};
 
 /// Findings beyond this many are counted and not kept: the first ones tell the story.
-const FINDINGS_MAX: usize = 12;
+pub const FINDINGS_MAX: usize = 12;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -318,7 +318,8 @@ fn circle(blocks: &mut [Block]) -> Option<(Block, Block)> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Budget, Conclusion, exhaustive, needed, search};
+    use super::super::super::search::{Budget, Conclusion};
+    use super::super::{exhaustive, needed, search};
     use super::*;
 
     #[test]

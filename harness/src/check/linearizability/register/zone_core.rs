@@ -39,7 +39,7 @@ pub fn first_broken_line(acts: &[Act], broken: Broken) -> u32 {
 
 /// Few operations without an order among those that were called up to `line`, the first line that shows it.
 pub fn suspects(acts: &[Act], line: u32) -> Vec<Act> {
-    let cut = super::core::prefix(acts, line);
+    let cut = super::super::core::prefix::<super::Register>(acts, line);
     let Some(last) = cut.iter().position(|act| act.must && act.ret == line) else { return cut };
     let mut near = Near::new(&cut, last);
     // Each round looks twice as far along the chain; when that ends, at all of it.
