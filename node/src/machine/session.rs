@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mkraft_proto::evidence::Outcome;
-use mkraft_proto::v1::{ErrorCode, Ticket};
+use mkraft_proto::v1::{Error, ErrorCode, Ticket};
 
 use super::Answer;
 use crate::raft::Index;
@@ -28,7 +28,7 @@ impl Sessions {
     ///
     /// A client may leave numbers out (it gave up before it sent), but never goes back.
     pub fn once(&mut self, ticket: &Ticket, effect: impl FnOnce() -> Answer) -> (Outcome, Answer) {
-        let refused = |code, why| (Outcome::Refused, Answer::Refused { code, why });
+        let refused = |code, why| (Outcome::Refused, Answer::Refused(Error::new(code, why)));
         let Some(last) = self.0.get_mut(&ticket.session) else {
             return refused(ErrorCode::SessionUnknown, "no such session");
         };
@@ -41,6 +41,14 @@ impl Sessions {
         }
         let answer = effect();
         *last = Last { sequence: ticket.sequence, answer: Some(answer.clone()) };
-        (Outcome::Applied, answer)
+        (outcome(&answer), answer)
+    }
+}
+
+/// What is refused has no effect.
+pub fn outcome(answer: &Answer) -> Outcome {
+    match answer {
+        Answer::Refused(_) => Outcome::Refused,
+        _ => Outcome::Applied,
     }
 }
