@@ -1,5 +1,8 @@
 //! A leader commits what a quorum has on disk, and only by an entry of its own term (§5.3, §5.4.2).
 
+use std::collections::BTreeMap;
+
+use super::about::{About, Indices, extend};
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
 use super::replay::{Held, Replay};
 use super::verdict::{Finding, Tally, Verdict, count};
@@ -13,6 +16,8 @@ use super::verdict::{Finding, Tally, Verdict, count};
 pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut sweep = Sweep::new(evidence);
+    // A leader that commits so once does it again: each is told once a term.
+    let mut told: BTreeMap<(NodeRef, u64, bool), Told> = BTreeMap::new();
     while let Some((node, boot, fact)) = sweep.next() {
         let Act::Commit { index, term } = fact.act else { continue };
         let leader = &sweep.followed[node.0 as usize];
@@ -20,15 +25,25 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
             continue;
         }
         tally.examined += 1;
+        let before = leader.committed_before;
         let commit = Commit { index, term, node, boot, fact };
-        match sweep.judge(&commit) {
-            Judged::Held => {}
-            Judged::Short { holders, needed } => tally.violated(short(evidence, &commit, &holders, needed)),
-            Judged::Foreign(held) => tally.violated(foreign(evidence, &commit, &held)),
+        let fault = match sweep.judge(&commit) {
+            Judged::Held => continue,
             // The gap itself is told below.
-            Judged::Unknown => {}
+            Judged::Unknown => continue,
+            Judged::Short(short) => Fault::Short(short),
+            Judged::Foreign(held) => Fault::Foreign(held),
+        };
+        let entries = before.saturating_add(1).min(index)..=index;
+        let key = (node, term, matches!(fault, Fault::Short(_)));
+        match told.get_mut(&key) {
+            Some(told) => told.again(entries, &fault),
+            None => _ = told.insert(key, Told::first(evidence, &commit, entries, fault)),
         }
     }
+    let mut told: Vec<Told> = told.into_values().collect();
+    told.sort_by_key(|told| told.finding.about.at());
+    told.into_iter().for_each(|told| tally.violated(told.finding()));
     tally.doubt_gaps(evidence, Kinds::LOG | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
     tally.verdict("no leader committed anything in any file", |commits| {
         let commits = count(commits, "commit");
@@ -46,14 +61,69 @@ struct Commit<'e> {
 
 enum Judged {
     Held,
-    /// Fewer than a quorum had it.
-    Short {
-        holders: Vec<NodeRef>,
-        needed: usize,
-    },
+    Short(Short),
     /// The entry is of another term.
     Foreign(Held),
     Unknown,
+}
+
+/// Fewer than a quorum had it.
+struct Short {
+    holders: Vec<NodeRef>,
+    lacking: Vec<NodeRef>,
+    needed: usize,
+    /// With those that had another entry of this term there it would have been a quorum.
+    rivals: bool,
+}
+
+enum Fault {
+    Short(Short),
+    Foreign(Held),
+}
+
+/// All commits of one kind by one leader in one term.
+struct Told {
+    finding: Finding,
+    times: u64,
+}
+
+impl Told {
+    fn first(evidence: &Evidence, commit: &Commit, entries: Indices, fault: Fault) -> Told {
+        let (leader, term, at, commits) = (commit.node, commit.term, commit.fact.t, vec![entries]);
+        let finding = match fault {
+            Fault::Foreign(held) => {
+                foreign(evidence, commit, &held).about(About::CommitForeign { term, commits, at })
+            }
+            Fault::Short(Short { holders, lacking, needed, rivals }) => {
+                let short_by = needed - holders.len();
+                let finding = short(evidence, commit, &holders, needed);
+                finding.about(About::CommitShort { leader, term, commits, lacking, short_by, rivals, at })
+            }
+        };
+        Told { finding, times: 1 }
+    }
+
+    fn again(&mut self, entries: Indices, fault: &Fault) {
+        self.times += 1;
+        match (&mut self.finding.about, fault) {
+            (About::CommitForeign { commits, .. }, _) => extend(commits, entries),
+            (About::CommitShort { commits, lacking, short_by, rivals, .. }, Fault::Short(short)) => {
+                extend(commits, entries);
+                lacking.retain(|node| short.lacking.contains(node));
+                *short_by = (*short_by).max(short.needed - short.holders.len());
+                *rivals &= short.rivals;
+            }
+            _ => {}
+        }
+    }
+
+    fn finding(self) -> Finding {
+        let Told { mut finding, times } = self;
+        if times > 1 {
+            finding.text += &format!("; and {} later in that term", count(times - 1, "time"));
+        }
+        finding
+    }
 }
 
 /// All nodes followed at once, in the order of their common clock.
@@ -70,6 +140,8 @@ struct Followed<'e> {
     replay: Replay,
     voters: Vec<NodeRef>,
     outgoing: Vec<NodeRef>,
+    /// What it knew committed before its latest fact.
+    committed_before: u64,
 }
 
 impl<'e> Sweep<'e> {
@@ -78,7 +150,7 @@ impl<'e> Sweep<'e> {
             let mut rest: Box<dyn Iterator<Item = _>> = Box::new(node.facts());
             let next = rest.next();
             let (voters, outgoing) = (evidence.initial_voters(), Vec::new());
-            Followed { node, rest, next, replay: Replay::default(), voters, outgoing }
+            Followed { node, rest, next, replay: Replay::default(), voters, outgoing, committed_before: 0 }
         };
         let followed = evidence.nodes().map(follow).collect();
         let holey = evidence.nodes().map(|(node, _)| !evidence.is_whole(node, Kinds::LOG)).collect();
@@ -96,6 +168,7 @@ impl<'e> Sweep<'e> {
         let followed = &mut self.followed[at];
         let (boot, fact) = followed.next?;
         followed.next = followed.rest.next();
+        followed.committed_before = followed.replay.commit;
         _ = followed.replay.take(followed.node, fact);
         if let Act::Config(config) = &fact.act {
             followed.voters.clone_from(&config.voters);
@@ -128,7 +201,13 @@ impl<'e> Sweep<'e> {
             };
             return match holders.len() + voters.iter().filter(unsure).count() >= needed {
                 true => Judged::Unknown,
-                false => Judged::Short { holders, needed },
+                false => {
+                    let lacking: Vec<_> =
+                        voters.iter().filter(|node| !holders.contains(node)).copied().collect();
+                    let rival = |node: &&NodeRef| held(node).is_some_and(|held| own_term(&held));
+                    let rivals = holders.len() + lacking.iter().filter(rival).count() >= needed;
+                    Judged::Short(Short { holders, lacking, needed, rivals })
+                }
             };
         }
         Judged::Held

@@ -1,5 +1,6 @@
 //! What a node made durable stays, and what was acknowledged to a client is in the committed log.
 
+use super::about::About;
 use super::acknowledged::acknowledged;
 use super::evidence::{Act, Boot, BootAct, Entry, Evidence, Fact, Kinds, Node, NodeRef, witness};
 use super::replay::Replay;
@@ -40,6 +41,10 @@ pub fn durability(evidence: &Evidence) -> Verdict {
 struct HardState {
     term: Option<(u64, Witness)>,
     vote: Option<(u64, NodeRef, Witness)>,
+    /// The highest commit index that lines of the newest boot tell of.
+    commit: u64,
+    /// 0, and no line, until one tells of it.
+    snapshot: Option<(u64, Option<Witness>)>,
 }
 
 /// A disk being read back, against the log that lines tell of.
@@ -97,6 +102,22 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
 impl HardState {
     fn learn(&mut self, scene: &Scene) {
         let (name, at) = (scene.evidence.name(scene.node), scene.evidence.at(scene.fact.t));
+        match &scene.fact.act {
+            Act::Boot(act) => self.commit = act.commit.max(act.snapshot),
+            Act::Commit { index, .. } | Act::Snapshot { index, .. } => self.commit = self.commit.max(*index),
+            _ => {}
+        }
+        let (snapshot, told) = match &scene.fact.act {
+            Act::Boot(act) if act.snapshot > 0 => (act.snapshot, "has"),
+            Act::Snapshot { index, installed: true, .. } => (*index, "installed"),
+            Act::Snapshot { index, .. } => (*index, "took"),
+            _ => (0, "has"),
+        };
+        let known = self.snapshot.get_or_insert((0, None));
+        if known.0 < snapshot {
+            let told = format!("{name} {told} a snapshot up to entry {snapshot} at {at}");
+            *known = (snapshot, Some(witness(scene.boot, scene.fact, told)));
+        }
         let (term, vote) = match &scene.fact.act {
             Act::Boot(act) => (act.term, act.vote.map(|vote| (act.term, vote))),
             Act::Vote { term, candidate } => (*term, Some((*term, *candidate))),
@@ -138,6 +159,10 @@ impl Scene<'_> {
         self.evidence.name(self.node)
     }
 
+    fn at(&self) -> u64 {
+        self.boot.time_of(self.fact)
+    }
+
     /// `the disk of n1` at its boot, or in its dump.
     fn disk(&self) -> String {
         match self.boot.number {
@@ -152,30 +177,70 @@ impl Scene<'_> {
         Finding::new(text, witnesses)
     }
 
+    /// Term, vote, commit index and snapshot against what lines tell of them.
     fn hard_state(&self, begin: &BootAct, known: &HardState, exact: bool, tally: &mut Tally) {
+        self.term(begin, known, exact, tally);
+        self.vote(begin, known, exact, tally);
         let disk = self.disk();
-        if let Some((term, before)) = &known.term
-            && (begin.term < *term || (exact && begin.term != *term))
-        {
-            let text = format!("{disk} gives back term {}, after term {term}", begin.term);
-            tally.violated(self.finding(text, Some(before.clone()), format!("{disk}: term {}", begin.term)));
-        }
-        if let Some((term, candidate, before)) = &known.vote
-            && *term == begin.term
-            && begin.vote != Some(*candidate)
-        {
-            let (name, whom) = (self.name(), self.evidence.name(*candidate));
-            let vote = match begin.vote {
-                Some(vote) => format!("a vote for {}", self.evidence.name(vote)),
-                None => "no vote".to_owned(),
-            };
+        if exact && begin.commit > known.commit {
+            let (told, commit) = (known.commit, begin.commit);
             let text =
-                format!("{name} voted for {whom} in term {term}, and {disk} gives back {vote} in that term");
-            tally.violated(self.finding(
-                text,
-                Some(before.clone()),
-                format!("{disk}: {vote} in term {term}"),
-            ));
+                format!("{disk} gives back commit index {commit}, and no line tells of any above {told}");
+            tally.violated(self.finding(text, None, format!("{disk}: commit index {commit}")));
+        }
+        let Some((told, before)) = &known.snapshot else { return };
+        let found = begin.snapshot;
+        if found < *told {
+            let text = format!("{disk} gives back a snapshot up to entry {found}, after one up to {told}");
+            let about = About::EntriesLost { node: self.node, entries: found + 1..=*told, at: self.at() };
+            let after = format!("{disk}: the snapshot ends at {found}");
+            tally.violated(self.finding(text, before.clone(), after).about(about));
+        } else if exact && found > *told {
+            let text = format!(
+                "{disk} gives back a snapshot up to entry {found}, and no line tells of any after {told}"
+            );
+            tally.violated(self.finding(text, None, format!("{disk}: the snapshot ends at {found}")));
+        }
+    }
+
+    fn term(&self, begin: &BootAct, known: &HardState, exact: bool, tally: &mut Tally) {
+        let Some((term, before)) = &known.term else { return };
+        let (disk, found) = (self.disk(), begin.term);
+        let after = format!("{disk}: term {found}");
+        if found < *term {
+            let text = format!("{disk} gives back term {found}, after term {term}");
+            let about = About::HardStateLost { node: self.node, terms: found..=*term, at: self.at() };
+            tally.violated(self.finding(text, Some(before.clone()), after).about(about));
+        } else if exact && found > *term {
+            let text = format!("{disk} gives back term {found}, and no line tells of any after {term}");
+            tally.violated(self.finding(text, Some(before.clone()), after));
+        }
+    }
+
+    fn vote(&self, begin: &BootAct, known: &HardState, exact: bool, tally: &mut Tally) {
+        let (disk, name) = (self.disk(), self.name());
+        let found = match begin.vote {
+            Some(vote) => format!("a vote for {}", self.evidence.name(vote)),
+            None => "no vote".to_owned(),
+        };
+        let after = format!("{disk}: {found} in term {}", begin.term);
+        match &known.vote {
+            Some((term, candidate, before)) if *term == begin.term => {
+                if begin.vote != Some(*candidate) {
+                    let whom = self.evidence.name(*candidate);
+                    let text = format!(
+                        "{name} voted for {whom} in term {term}, and {disk} gives back {found} in that term"
+                    );
+                    let about = About::HardStateLost { node: self.node, terms: *term..=*term, at: self.at() };
+                    tally.violated(self.finding(text, Some(before.clone()), after).about(about));
+                }
+            }
+            _ if exact && begin.vote.is_some() => {
+                let text =
+                    format!("{disk} gives back {found} in term {}, of which no line tells", begin.term);
+                tally.violated(self.finding(text, None, after));
+            }
+            _ => {}
         }
     }
 
@@ -195,7 +260,9 @@ impl Scene<'_> {
                 },
             );
             let text = format!("{disk} gives back entries up to {last}, and {expected} was durable");
-            return Some(self.finding(text, before, format!("{disk}: the log ends at {last}")));
+            let about = About::EntriesLost { node: self.node, entries: last + 1..=expected, at: self.at() };
+            let finding = self.finding(text, before, format!("{disk}: the log ends at {last}"));
+            return Some(finding.about(about));
         }
         if back.exact && last > expected {
             let text = format!(
@@ -259,7 +326,9 @@ impl Scene<'_> {
             });
             let text = format!("{disk} gives back another entry {index} than was durable");
             let after = format!("{disk}: entry {index} of term {}, digest {}", entry.term, entry.digest);
-            tally.violated(self.finding(text, before, after));
+            let last = prior.replay.log.last();
+            let about = About::EntriesLost { node: self.node, entries: index..=last, at: self.at() };
+            tally.violated(self.finding(text, before, after).about(about));
         }
     }
 }

@@ -3,12 +3,18 @@
 //! In: a run folder. Out: every check's verdict and what they come to together. Never: anything that depends on
 //! where the folder stands or when it is judged.
 
+use std::collections::{BTreeSet, HashMap};
+
 use serde::{Deserialize, Serialize};
 
+use super::about::About;
+use super::causes::{consequences, direct_causes};
+use super::clients::sentences;
 use super::evidence::Evidence;
+use super::joined::{Joined, operations_at};
 use super::numbers::Numbers;
 use super::reading::EvidenceError;
-use super::verdict::{Status, Verdict};
+use super::verdict::{Finding, Status, Verdict};
 use super::{CHECKS, Check};
 use crate::history::folder::{FolderError, RunFolder, write_json};
 
@@ -78,7 +84,8 @@ impl Results {
             claim: check.claim.to_owned(),
             verdict: (check.judge)(evidence),
         };
-        let checks: Vec<_> = CHECKS.iter().map(run).collect();
+        let mut checks: Vec<_> = CHECKS.iter().map(run).collect();
+        connect(evidence, &mut checks);
         let harness_failure = evidence.info.harness_failure.clone();
         let overall = Overall::of(checks.iter().map(|check| check.verdict.status), harness_failure.is_some());
         Results {
@@ -90,6 +97,63 @@ impl Results {
             harness_failure,
             checks,
             numbers: Numbers::of(evidence),
+        }
+    }
+}
+
+/// Gives each finding of what is wrong its name, what the clients had to do with it, and its place among causes and
+/// consequences.
+fn connect(evidence: &Evidence, checks: &mut [CheckResult]) {
+    name(evidence, checks);
+    let places = wrong(checks);
+    if places.is_empty() {
+        return;
+    }
+    let finding = |&(check, at): &(usize, usize)| &checks[check].verdict.findings[at];
+    let abouts: Vec<&About> = places.iter().map(|place| &finding(place).about).collect();
+    let joined = Joined::of(evidence, abouts.iter().copied());
+    let direct = direct_causes(&joined, &abouts);
+    let named: Vec<(&str, &Finding)> =
+        places.iter().map(|place| (checks[place.0].name.as_str(), finding(place))).collect();
+    let consequences = consequences(&direct, &named);
+    let told: Vec<_> = abouts.iter().map(|about| sentences(&joined, about)).collect();
+    let ids: Vec<String> = named.iter().map(|(_, finding)| finding.id.clone()).collect();
+    let connected = direct.into_iter().zip(consequences).zip(told);
+    for ((check, at), ((causes, consequences), clients)) in places.into_iter().zip(connected) {
+        let finding = &mut checks[check].verdict.findings[at];
+        finding.causes = causes.into_iter().map(|cause| ids[cause].clone()).collect();
+        finding.consequences = consequences;
+        finding.clients = clients;
+    }
+}
+
+/// Where the findings of what is wrong stand: check, and finding in it.
+fn wrong(checks: &[CheckResult]) -> Vec<(usize, usize)> {
+    let violated = checks.iter().enumerate().filter(|(_, check)| check.verdict.status == Status::Violated);
+    violated
+        .flat_map(|(at, check)| (0..check.verdict.findings.len()).map(move |finding| (at, finding)))
+        .collect()
+}
+
+/// Numbers the findings, and finds the operations of those that are about clients alone by the lines they name.
+fn name(evidence: &Evidence, checks: &mut [CheckResult]) {
+    let violated = || checks.iter().filter(|check| check.verdict.status == Status::Violated);
+    let of_clients = |check: &&CheckResult| check.name == "linearizability";
+    let findings = violated().filter(of_clients).flat_map(|check| &check.verdict.findings);
+    let lines: BTreeSet<u32> =
+        findings.flat_map(|finding| &finding.witnesses).map(|witness| witness.line).collect();
+    let operations = match lines.is_empty() {
+        true => HashMap::new(),
+        false => operations_at(evidence, &lines),
+    };
+    for check in checks.iter_mut().filter(|check| check.verdict.status == Status::Violated) {
+        let of_clients = of_clients(&&*check);
+        for (number, finding) in (1..).zip(&mut check.verdict.findings) {
+            finding.id = format!("{}/{number}", check.name);
+            if of_clients {
+                let named = finding.witnesses.iter().filter_map(|witness| operations.get(&witness.line));
+                finding.about = About::Unordered { operations: named.copied().collect() };
+            }
         }
     }
 }
