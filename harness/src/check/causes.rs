@@ -16,7 +16,7 @@ use super::about::{About, Indices, hold, meet};
 use super::evidence::{Evidence, NodeRef};
 use super::joined::Joined;
 use super::verdict::{Consequence, Finding};
-use crate::history::{Ended, Operation};
+use crate::history::{Datum, Ended, Operation};
 
 /// For each finding, the places of its direct causes among the findings: those that are no causes of another of them.
 pub fn direct_causes(joined: &Joined, findings: &[&About]) -> Vec<Vec<usize>> {
@@ -212,9 +212,10 @@ impl Scene<'_, '_> {
             }
             About::FailedTookEffect { operation, .. } => {
                 let Some(failed) = of(operation) else { return false };
-                let made = failed.value.as_array().and_then(|pair| pair.get(1)).unwrap_or(&failed.value);
+                let swapped = failed.value.as_array().and_then(|pair| pair.get(1)).cloned();
+                let made = swapped.map_or_else(|| failed.value.clone(), Datum::from);
                 let saw = |op: &Operation| {
-                    op.key == failed.key && (op.result == *made || op.seen.as_ref() == Some(made))
+                    op.key == failed.key && (op.result == made || op.seen.as_ref() == Some(&made))
                 };
                 operations.iter().filter_map(of).any(|op| saw(op) && op.value != failed.value)
             }

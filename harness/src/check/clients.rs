@@ -4,14 +4,13 @@
 //! verdict; a fact that no line tells.
 
 use std::collections::{BTreeMap, HashMap};
-
-use serde_json::Value;
+use std::fmt::Display;
 
 use super::about::{About, EntryId};
 use super::evidence::NodeRef;
 use super::joined::{Joined, Joint, Standing};
 use super::verdict::count;
-use crate::history::{Ended, Operation};
+use crate::history::{Datum, Ended, Operation};
 
 /// Sentences for one finding at most; then how many more operations there are.
 const TOLD_MAX: usize = 4;
@@ -131,7 +130,7 @@ fn missed<'j, 'e>(
 /// By what they made: the operations that wrote what the reads among these saw, wherever in the history they stand.
 fn makers<'e>(joined: &Joined<'e>, core: &[(usize, &Operation)]) -> HashMap<String, (usize, &'e Operation)> {
     let mut makers: HashMap<String, (usize, &Operation)> = HashMap::new();
-    let wanted: Vec<(&Operation, &Value)> =
+    let wanted: Vec<(&Operation, Datum)> =
         core.iter().filter_map(|(_, read)| Some((*read, seen(read)?))).collect();
     for (number, operation) in joined.evidence.history.operations.iter().enumerate() {
         let Some(made) = makes(operation) else { continue };
@@ -146,22 +145,22 @@ fn makers<'e>(joined: &Joined<'e>, core: &[(usize, &Operation)]) -> HashMap<Stri
 }
 
 /// What a register's operation saw, when it saw one value.
-fn seen(operation: &Operation) -> Option<&Value> {
+fn seen(operation: &Operation) -> Option<Datum> {
     let saw = match (&*operation.f, &operation.seen, operation.ended) {
-        ("read", _, Ended::Ok) => &operation.result,
-        ("cas", Some(seen), _) => seen,
-        ("cas", None, Ended::Ok) => operation.value.as_array()?.first()?,
+        ("read", _, Ended::Ok) => operation.result.clone(),
+        ("cas", Some(seen), _) => seen.clone(),
+        ("cas", None, Ended::Ok) => operation.value.as_array()?.first()?.clone().into(),
         _ => return None,
     };
-    (!saw.is_array() && !saw.is_object()).then_some(saw)
+    (saw.as_array().is_none() && saw.as_object().is_none()).then_some(saw)
 }
 
 /// What a register's operation writes.
-fn makes(operation: &Operation) -> Option<&Value> {
+fn makes(operation: &Operation) -> Option<Datum> {
     match &*operation.f {
-        "write" => Some(&operation.value),
-        "cas" if operation.seen.is_none() => operation.value.as_array()?.get(1),
-        "delete" => Some(&Value::Null),
+        "write" => Some(operation.value.clone()),
+        "cas" if operation.seen.is_none() => operation.value.as_array()?.get(1).cloned().map(Datum::from),
+        "delete" => Some(Datum::NULL),
         _ => None,
     }
 }
@@ -233,7 +232,7 @@ fn called(operation: &Operation) -> String {
 
 fn what(operation: &Operation) -> String {
     let Operation { f, key, value, .. } = operation;
-    let short = |value: &Value| {
+    let short = |value: &dyn Display| {
         let text = value.to_string();
         match text.chars().count() <= VALUE_MAX {
             true => text,
