@@ -30,6 +30,8 @@ mod replay;
 mod results;
 mod state_machine_safety;
 mod term_monotonic;
+mod timeline;
+pub mod transactions;
 mod verdict;
 mod vote_once;
 

@@ -104,6 +104,11 @@ impl Tally {
         keep(&mut self.findings, &mut self.found, finding);
     }
 
+    /// Further ones, which are counted and not told.
+    pub fn violated_more(&mut self, more: usize) {
+        self.found += more;
+    }
+
     pub fn doubt(&mut self, finding: Finding) {
         keep(&mut self.doubts, &mut self.doubted, finding);
     }

@@ -60,16 +60,16 @@ pub struct Book<'h> {
 }
 
 impl Book<'_> {
-    fn at(&self, t: u64) -> String {
+    pub(in crate::check) fn at(&self, t: u64) -> String {
         seconds_since(self.epoch_ns, t)
     }
 
-    fn witness(&self, line: u32, text: impl Into<String>) -> Witness {
+    pub(in crate::check) fn witness(&self, line: u32, text: impl Into<String>) -> Witness {
         Witness { file: self.file.to_owned(), line: self.line(line), text: text.into() }
     }
 
     /// Of an entry, in the file.
-    fn line(&self, entry: u32) -> u32 {
+    pub(in crate::check) fn line(&self, entry: u32) -> u32 {
         let known = self.lines.and_then(|lines| lines.get((entry as usize).checked_sub(1)?));
         known.copied().unwrap_or(entry)
     }
