@@ -3,6 +3,7 @@
 //! In: what a check knows when it finds something. Out: [`About`], by which findings are linked to one another
 //! (`causes`) and joined to the clients' operations (`joined`). Never: text, or anything that `results.json` holds.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use mkraft_proto::evidence::Digest;
@@ -90,8 +91,9 @@ pub enum About {
         lacking: Vec<NodeRef>,
         /// How many more would have been needed, at most.
         short_by: usize,
-        /// Those that lacked it had another entry of the leader's term there, enough of them for a quorum.
-        rivals: bool,
+        /// When those that lacked it had one of the same index and term, enough of them for a quorum: the terms in
+        /// which their logs and the leader's first clash.
+        clashes: BTreeSet<u64>,
         at: u64,
     },
     /// A leader committed an entry of an older term by counting (figure 8).
@@ -106,12 +108,10 @@ pub enum About {
         term: u64,
         voters: Vec<NodeRef>,
         lacks: Indices,
-        /// The committed entry at the end of them, when it came to a disk.
-        committed: Option<EntryId>,
         /// What stood in the leader's log in their place.
         own: Vec<EntryId>,
-        /// Of the leader's last entry.
-        last_term: u32,
+        /// Where its log and the committed one first have an entry of the same index and term after they have parted.
+        clash: Option<u64>,
         at: u64,
     },
     /// Applied before the node knew it to be committed.

@@ -295,13 +295,12 @@ fn logs(cause: &About, effect: &About) -> bool {
 /// What a quorum has stays on a quorum, and so a later leader has it.
 fn commits(cause: &About, effect: &About) -> bool {
     match effect {
-        About::CommitShort { leader, term, commits, lacking, short_by, rivals, at } => match cause {
-            About::TwoLeaders { term: led, leaders, .. } => {
-                *rivals && led == term && leaders.contains(leader)
-            }
+        About::CommitShort { commits, lacking, short_by, clashes, at, .. } => match cause {
+            // A leader counts by index and term: equal ones must mean equal logs.
+            About::TwoLeaders { term, .. } => clashes.contains(term),
             About::Conflict { entries, .. } => {
                 let above = |stretch: &Indices| *stretch.end() >= entries[0].index;
-                *rivals && u64::from(entries[0].term) == *term && commits.iter().all(above)
+                clashes.contains(&u64::from(entries[0].term)) && commits.iter().all(above)
             }
             About::EntriesLost { node, entries, at: then } | About::Unfit { node, entries, at: then } => {
                 let lost = commits.iter().all(|stretch| entries.contains(stretch.end()));
@@ -309,18 +308,12 @@ fn commits(cause: &About, effect: &About) -> bool {
             }
             _ => false,
         },
-        About::Incomplete { leader, term, voters, lacks, committed, last_term, at, .. } => {
+        About::Incomplete { leader, term, voters, lacks, clash, at, .. } => {
             let took_part = |node: &NodeRef| node == leader || voters.contains(node);
             match cause {
-                // Voters compare (term, index): equal ones must mean equal logs.
-                About::TwoLeaders { term: led, .. } => {
-                    committed.is_some_and(|entry| u64::from(entry.term) == *led)
-                        && u64::from(*last_term) >= *led
-                }
-                About::Conflict { entries, .. } => {
-                    committed.is_some_and(|entry| entry.term == entries[0].term)
-                        && lacks.contains(&entries[0].index)
-                }
+                // Voters compare by index and term too.
+                About::TwoLeaders { term: led, .. } => *clash == Some(*led),
+                About::Conflict { entries, .. } => *clash == Some(u64::from(entries[0].term)),
                 About::CommitShort { term: committed_in, commits, .. }
                 | About::CommitForeign { term: committed_in, commits, .. } => {
                     committed_in < term && commits.iter().any(|stretch| meet(stretch, lacks))

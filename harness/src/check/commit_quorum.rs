@@ -1,6 +1,6 @@
 //! A leader commits what a quorum has on disk, and only by an entry of its own term (§5.3, §5.4.2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::about::{About, Indices, extend};
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
@@ -17,7 +17,7 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut sweep = Sweep::new(evidence);
     // A leader that commits so once does it again: each is told once a term.
-    let mut told: BTreeMap<(NodeRef, u64, bool), Told> = BTreeMap::new();
+    let mut told: BTreeMap<(NodeRef, u64, Option<BTreeSet<u64>>), Told> = BTreeMap::new();
     while let Some((node, boot, fact)) = sweep.next() {
         let Act::Commit { index, term } = fact.act else { continue };
         let leader = &sweep.followed[node.0 as usize];
@@ -35,7 +35,11 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
             Judged::Foreign(held) => Fault::Foreign(held),
         };
         let entries = before.saturating_add(1).min(index)..=index;
-        let key = (node, term, matches!(fault, Fault::Short(_)));
+        let clashes = match &fault {
+            Fault::Short(short) => Some(short.clashes.clone()),
+            Fault::Foreign(_) => None,
+        };
+        let key = (node, term, clashes);
         match told.get_mut(&key) {
             Some(told) => told.again(entries, &fault),
             None => _ = told.insert(key, Told::first(evidence, &commit, entries, fault)),
@@ -72,8 +76,9 @@ struct Short {
     holders: Vec<NodeRef>,
     lacking: Vec<NodeRef>,
     needed: usize,
-    /// With those that had another entry of this term there it would have been a quorum.
-    rivals: bool,
+    /// When it would have been a quorum with those that had an entry of the same term there: the terms in which their
+    /// logs and the leader's first clash.
+    clashes: BTreeSet<u64>,
 }
 
 enum Fault {
@@ -94,10 +99,10 @@ impl Told {
             Fault::Foreign(held) => {
                 foreign(evidence, commit, &held).about(About::CommitForeign { term, commits, at })
             }
-            Fault::Short(Short { holders, lacking, needed, rivals }) => {
+            Fault::Short(Short { holders, lacking, needed, clashes }) => {
                 let short_by = needed - holders.len();
                 let finding = short(evidence, commit, &holders, needed);
-                finding.about(About::CommitShort { leader, term, commits, lacking, short_by, rivals, at })
+                finding.about(About::CommitShort { leader, term, commits, lacking, short_by, clashes, at })
             }
         };
         Told { finding, times: 1 }
@@ -107,11 +112,10 @@ impl Told {
         self.times += 1;
         match (&mut self.finding.about, fault) {
             (About::CommitForeign { commits, .. }, _) => extend(commits, entries),
-            (About::CommitShort { commits, lacking, short_by, rivals, .. }, Fault::Short(short)) => {
+            (About::CommitShort { commits, lacking, short_by, .. }, Fault::Short(short)) => {
                 extend(commits, entries);
                 lacking.retain(|node| short.lacking.contains(node));
                 *short_by = (*short_by).max(short.needed - short.holders.len());
-                *rivals &= short.rivals;
             }
             _ => {}
         }
@@ -204,9 +208,15 @@ impl<'e> Sweep<'e> {
                 false => {
                     let lacking: Vec<_> =
                         voters.iter().filter(|node| !holders.contains(node)).copied().collect();
-                    let rival = |node: &&NodeRef| held(node).is_some_and(|held| own_term(&held));
-                    let rivals = holders.len() + lacking.iter().filter(rival).count() >= needed;
-                    Judged::Short(Short { holders, lacking, needed, rivals })
+                    let clash = |node: &NodeRef| {
+                        let other = self.followed.get(node.0 as usize)?;
+                        leader.replay.log.clashes_in(&other.replay.log, commit.index)
+                    };
+                    let same = |node: &&NodeRef| held(node).is_some_and(|held| own_term(&held));
+                    let alike: Vec<u64> = lacking.iter().filter(same).filter_map(clash).collect();
+                    let counted = holders.len() + alike.len() >= needed;
+                    let clashes = alike.into_iter().filter(|_| counted).collect();
+                    Judged::Short(Short { holders, lacking, needed, clashes })
                 }
             };
         }

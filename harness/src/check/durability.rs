@@ -224,23 +224,22 @@ impl Scene<'_> {
             None => "no vote".to_owned(),
         };
         let after = format!("{disk}: {found} in term {}", begin.term);
-        match &known.vote {
-            Some((term, candidate, before)) if *term == begin.term => {
-                if begin.vote != Some(*candidate) {
-                    let whom = self.evidence.name(*candidate);
-                    let text = format!(
-                        "{name} voted for {whom} in term {term}, and {disk} gives back {found} in that term"
-                    );
-                    let about = About::HardStateLost { node: self.node, terms: *term..=*term, at: self.at() };
-                    tally.violated(self.finding(text, Some(before.clone()), after).about(about));
-                }
+        match known.vote.as_ref().filter(|(term, ..)| *term == begin.term) {
+            Some((_, candidate, _)) if begin.vote == Some(*candidate) => {}
+            Some((term, candidate, before)) => {
+                let whom = self.evidence.name(*candidate);
+                let text = format!(
+                    "{name} voted for {whom} in term {term}, and {disk} gives back {found} in that term"
+                );
+                let about = About::HardStateLost { node: self.node, terms: *term..=*term, at: self.at() };
+                tally.violated(self.finding(text, Some(before.clone()), after).about(about));
             }
-            _ if exact && begin.vote.is_some() => {
+            None if exact && begin.vote.is_some() => {
                 let text =
                     format!("{disk} gives back {found} in term {}, of which no line tells", begin.term);
                 tally.violated(self.finding(text, None, after));
             }
-            _ => {}
+            None => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::about::{About, EntryId, Indices};
+use super::about::{About, EntryId};
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
 use super::replay::{Held, Log, Replay};
 use super::verdict::{Finding, Tally, Verdict, count};
@@ -145,15 +145,16 @@ fn incomplete(
         format!("{other} knew {entry} committed in term {} at {}", commit.term, evidence.at(commit.fact.t));
     let elected = format!("{name} became leader of term {term} at {}, and {fault}", evidence.at(fact.t));
     let text = format!("{name} became leader of term {term} without {entry}, which {other} had committed");
-    let lacks = lacks(evidence, replay, commit);
+    let log = committed_log(evidence, commit);
+    // From the first committed entry that the new leader has not, to the last.
+    let lacks = replay.log.parts_from(&log, index).unwrap_or(index)..=index;
     let own = lacks.clone().map_while(|index| Some((index, replay.log.get(index)?)));
     let about = About::Incomplete {
         leader: node,
         term,
         voters: voters(evidence, node, term),
-        committed: commit.held.map(|held| id(index, &held)),
         own: own.map(|(index, held)| id(index, held)).collect(),
-        last_term: replay.log.get(replay.log.last()).map_or(0, |held| held.entry.term),
+        clash: replay.log.clashes_in(&log, index),
         lacks,
         at: fact.t,
     };
@@ -165,32 +166,19 @@ fn id(index: u64, held: &Held) -> EntryId {
     EntryId { index, term: held.entry.term, digest: held.entry.digest }
 }
 
-/// From the first committed entry that the new leader has not, to the last. The committed log is that of the node
-/// which knew of the commit, followed anew up to its line.
-fn lacks(evidence: &Evidence, replay: &Replay, commit: &Commit) -> Indices {
+/// The log of the node which knew of the commit, followed anew up to its line.
+fn committed_log(evidence: &Evidence, commit: &Commit) -> Log {
     let facts = &evidence.nodes[commit.node.0 as usize];
     let mut committer = Replay::default();
     for (_, fact) in facts.facts() {
         _ = committer.take(facts, fact);
-        if std::ptr::eq(fact, commit.fact) {
+        // Its entry may have come to the disk after the commit was known.
+        let seen = fact.t > commit.fact.t || std::ptr::eq(fact, commit.fact);
+        if seen && (commit.held.is_none() || committer.log.get(commit.index).copied() == commit.held) {
             break;
         }
     }
-    let agrees = |own: &Log, index: u64| match (own.get(index), committer.log.get(index)) {
-        (Some(own), Some(held)) => own.agrees(held),
-        // Below a snapshot of either nobody can tell, and nothing speaks against it.
-        _ => index < own.first() || index < committer.log.first(),
-    };
-    // Logs that agree somewhere agree below.
-    let (mut low, mut high) = (replay.log.first().min(commit.index), commit.index);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match agrees(&replay.log, middle) {
-            true => low = middle + 1,
-            false => high = middle,
-        }
-    }
-    low..=commit.index
+    committer.log
 }
 
 /// Those who voted for it, as far as lines tell.

@@ -101,6 +101,54 @@ impl Results {
     }
 }
 
+impl Results {
+    /// The roots that a finding follows from, with their checks; none when it is a root itself.
+    pub fn roots_of<'r>(&'r self, finding: &Finding) -> Vec<(&'r CheckResult, &'r Finding)> {
+        let all =
+            self.checks.iter().flat_map(|check| check.verdict.findings.iter().map(move |root| (check, root)));
+        let explains = |root: &Finding| {
+            root.consequences.iter().any(|consequence| consequence.ids.contains(&finding.id))
+        };
+        all.filter(|(_, root)| !finding.id.is_empty() && explains(root)).collect()
+    }
+
+    /// By its id, with its check.
+    pub fn finding(&self, id: &str) -> Option<(&CheckResult, &Finding)> {
+        let mut all =
+            self.checks.iter().flat_map(|check| check.verdict.findings.iter().map(move |it| (check, it)));
+        all.find(|(_, finding)| finding.id == id)
+    }
+
+    /// The checks that explain all that a check found; none when any of it is a root.
+    pub fn explained_by<'r>(&'r self, check: &CheckResult) -> Vec<&'r str> {
+        if !check.is_consequence() {
+            return Vec::new();
+        }
+        let roots = check.verdict.findings.iter().flat_map(|finding| self.roots_of(finding));
+        let mut names: Vec<&str> = Vec::new();
+        for (root, _) in roots {
+            if !names.contains(&root.name.as_str()) {
+                names.push(&root.name);
+            }
+        }
+        names
+    }
+}
+
+impl CheckResult {
+    /// What nothing else explains; also what was not looked at for its cause.
+    pub fn roots(&self) -> impl Iterator<Item = &Finding> {
+        let violated = self.verdict.status == Status::Violated;
+        self.verdict.findings.iter().filter(move |finding| violated && finding.causes.is_empty())
+    }
+
+    /// Everything it found follows from something else.
+    pub fn is_consequence(&self) -> bool {
+        let Verdict { status, findings, more, .. } = &self.verdict;
+        *status == Status::Violated && *more == 0 && findings.iter().all(|finding| !finding.causes.is_empty())
+    }
+}
+
 /// Gives each finding of what is wrong its name, what the clients had to do with it, and its place among causes and
 /// consequences.
 fn connect(evidence: &Evidence, checks: &mut [CheckResult]) {

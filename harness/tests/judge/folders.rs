@@ -112,7 +112,7 @@ fn every_report_of_a_kept_run_tells_what_does_not_hold() {
         let results = &judgement.results;
         let page = fs::read_to_string(run.report()).unwrap();
         let junit = fs::read_to_string(run.junit()).unwrap();
-        let text = report::terminal(results, &run, false);
+        let text = report::terminal(results, &run, report::Detail::Roots, false);
         let bad = results.checks.iter().filter(|check| check.verdict.status != Status::Holds);
         for check in bad.clone() {
             for (name, told) in [("html", &page), ("terminal", &text)] {

@@ -6,3 +6,4 @@ mod damage;
 mod folders;
 mod lawful;
 mod mutations;
+mod planted;
