@@ -169,6 +169,35 @@ fn a_stopped_node_comes_back_with_what_it_held_and_its_disk_agrees_with_its_evid
 }
 
 #[test]
+fn a_damaged_disk_is_named_by_file_and_offset_and_its_node_refuses_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let single = Single::start(folder.path());
+    single.kv(&["put", "a", "1"]).success();
+    single.kv(&["put", "b", "2"]).success();
+    assert!(single.terminate().success());
+    let data = folder.path().join("data");
+    let verify = |more: &[&str]| node().arg("verify").args(more).arg("--data-dir").arg(&data).assert();
+    verify(&[]).code(0).stdout(contains("sound: 1 segments"));
+    let segment = data.join("log-0000000000000001.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // In the first record after the base.
+    bytes[170] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let named = contains(format!("{}: damaged at byte ", segment.display()));
+    verify(&[])
+        .code(1)
+        .stdout(named.clone().and(contains("damaged: 1 segments")))
+        .stderr(contains("new member"));
+    let output = verify(&["--json"]).code(1).get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(report["sound"], false);
+    assert_eq!(report["damages"][0]["file"], segment.to_str().unwrap());
+    let run = ["run", "--id", "n1", "--listen", "127.0.0.1:0", "--data-dir"];
+    node().args(run).arg(&data).assert().code(2).stderr(named.and(contains("new member")));
+    node().args(["verify", "--data-dir", "/dev/null/x"]).assert().code(2).stderr(contains("/dev/null/x"));
+}
+
+#[test]
 fn mistakes_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
