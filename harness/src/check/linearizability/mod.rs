@@ -24,6 +24,7 @@ use std::sync::Arc;
 use super::evidence::{Evidence, seconds_since};
 use super::verdict::{FINDINGS_MAX, Finding, Tally, Verdict, Witness, count};
 use crate::history::History;
+pub use object::OPEN;
 use object::{Object, Timed};
 use parallel::in_parallel;
 use register::Register;
