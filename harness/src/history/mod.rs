@@ -6,6 +6,7 @@ pub mod folder;
 pub mod import;
 mod read;
 mod recorder;
+mod shapes;
 
 use std::fmt;
 
