@@ -42,6 +42,13 @@ fn check_run(run: &Path, detail: Detail) -> io::Result<Exit> {
 
 /// Judges what clients of any system saw; times count from its first entry.
 fn check_history(path: &Path, model: Model, keyed: bool) -> io::Result<Exit> {
+    if keyed && !model.may_be_keyed() {
+        writeln!(
+            anstream::stderr(),
+            "error: --keyed: the values of this model name their keys or accounts themselves"
+        )?;
+        return Ok(Exit::Usage);
+    }
     let imported = match import(path, Dialect { functions: model.functions(), keyed }) {
         Ok(imported) => imported,
         Err(error) => {

@@ -8,6 +8,7 @@ pub mod import;
 mod line;
 mod read;
 mod recorder;
+mod shapes;
 
 use std::fmt;
 

@@ -126,9 +126,8 @@ fn of_key(key: u32, end: u32, views: &Views, orders: &Orders, edges: &mut Vec<Ed
             edge(view.transaction, end, RW);
         }
     }
+    // Whoever read all comes before them, and so does what it read.
     if open_end {
-        let read = order.writers[..read].iter().rev().find(|&&writer| writer != NOBODY);
-        edge(read.copied().unwrap_or(NOBODY), end, WW);
         order.unobserved.iter().for_each(|&writer| edge(end, writer, PASSING));
     }
 }

@@ -18,8 +18,7 @@
 //! every other read of it is a prefix. A transaction that read all of it and appended extends it: nothing can stand
 //! between the two. What took effect and stands nowhere in it comes after all of it. From this:
 //!
-//! - **ww**: of two elements side by side, the writer of the first comes before that of the second; the writer of the
-//!   last comes before those whose appends stand nowhere.
+//! - **ww**: of two elements side by side, the writer of the first comes before that of the second.
 //! - **wr**: the writer of the last element that a transaction read comes before it.
 //! - **rw**: a transaction comes before the writer of the first element that it did not read, or, if it read all, before
 //!   those whose appends stand nowhere.
@@ -72,6 +71,7 @@
 //! (`components`), and looked for one by one only where there are some (`cycles`).
 
 mod anomaly;
+mod bank;
 mod components;
 mod cycles;
 #[cfg(test)]
@@ -91,6 +91,7 @@ use super::linearizability::Book;
 use super::verdict::{Tally, Verdict, count};
 use crate::history::Ended;
 use anomaly::Anomalies;
+pub use bank::judge_bank;
 use cycles::cycles;
 use graph::Graph;
 use micro::Transactions;

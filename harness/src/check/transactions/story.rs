@@ -43,17 +43,10 @@ impl Story<'_, '_> {
                 let read = self.base(link.to, link.key).unwrap_or_default();
                 format!("T{other} saw T{one}'s append to {key} as the last of {read}")
             }
-            _ => match self.neighbours(link) {
-                Some((first, second)) => {
-                    format!("T{one}'s append of {first} to {key} stands right before T{other}'s {second}")
-                }
-                None => {
-                    let (last, missed) = (self.last(link), self.missed(link));
-                    format!(
-                        "T{other}'s append of {missed} to {key} is not among the elements up to T{one}'s {last}, so it came later"
-                    )
-                }
-            },
+            _ => {
+                let (first, second) = self.neighbours(link).unwrap_or_default();
+                format!("T{one}'s append of {first} to {key} stands right before T{other}'s {second}")
+            }
         }
     }
 
@@ -92,12 +85,5 @@ impl Story<'_, '_> {
                 .map(bare),
         };
         Some((value(pair)?, value(pair + 1)?))
-    }
-
-    /// The last element of the first transaction that was read.
-    fn last(&self, link: &Link) -> String {
-        let order = &self.orders.keys[link.key as usize];
-        let last = order.writers.iter().zip(order.read).rev().find(|&(&writer, _)| writer == link.from);
-        last.map(|(_, value)| bare(value)).unwrap_or_default()
     }
 }

@@ -104,7 +104,7 @@ const PLANTED: [(&str, &str); 24] = [
     ("G1c-realtime", "1 2 ok x=1\n3 4 ok x+1"),
     ("G-single-realtime: stale read", "1 2 ok x+1\n3 4 ok x+2\n5 6 ok x=1\n7 8 ok x=1,2"),
     ("G-single-realtime: an acknowledged append is lost", "1 2 ok x+1\n3 4 ok x+2\n5 6 ok x=2"),
-    ("G2-realtime", "1 5 ok x= y=1\n2 8 ok y+1 z=\n6 7 ok z+1\n3 4 ok x+1"),
+    ("G2-realtime", "1 10 ok x=1 y=\n2 9 ok x+1\n3 4 ok y+1\n5 6 ok x="),
 ];
 
 /// Its lines are spread from `begin` on, `step` lines for one.
