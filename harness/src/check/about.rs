@@ -107,6 +107,8 @@ pub enum About {
         leader: NodeRef,
         term: u64,
         voters: Vec<NodeRef>,
+        /// In which it was known to be committed.
+        committed_in: u64,
         lacks: Indices,
         /// What stood in the leader's log in their place.
         own: Vec<EntryId>,

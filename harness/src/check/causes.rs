@@ -93,6 +93,15 @@ fn extent(findings: &[&Finding]) -> String {
         let word = if terms.len() == 1 { "term" } else { "terms" };
         return format!("{word} {}", list(terms.iter().map(u64::to_string).collect()));
     }
+    let differ = |finding: &&Finding| match finding.about {
+        About::Conflict { entries, .. } | About::Diverged { entries, .. } => Some(entries[0].index),
+        _ => None,
+    };
+    let indices: BTreeSet<u64> = findings.iter().copied().filter_map(|finding| differ(&finding)).collect();
+    if !indices.is_empty() {
+        let word = if indices.len() == 1 { "entry" } else { "entries" };
+        return format!("{word} {}", list(indices.iter().map(u64::to_string).collect()));
+    }
     if keys.len() == findings.len() {
         return list(keys.into_iter().map(str::to_owned).collect());
     }
@@ -308,15 +317,18 @@ fn commits(cause: &About, effect: &About) -> bool {
             }
             _ => false,
         },
-        About::Incomplete { leader, term, voters, lacks, clash, at, .. } => {
+        About::Incomplete { leader, term, voters, committed_in, lacks, own, clash, at } => {
             let took_part = |node: &NodeRef| node == leader || voters.contains(node);
             match cause {
                 // Voters compare by index and term too.
-                About::TwoLeaders { term: led, .. } => *clash == Some(*led),
+                About::TwoLeaders { term: led, .. } => {
+                    // And a leader's commit is not safe from the other leader of its term, who writes in its place.
+                    *clash == Some(*led) || (committed_in == led && !own.is_empty())
+                }
                 About::Conflict { entries, .. } => *clash == Some(u64::from(entries[0].term)),
-                About::CommitShort { term: committed_in, commits, .. }
-                | About::CommitForeign { term: committed_in, commits, .. } => {
-                    committed_in < term && commits.iter().any(|stretch| meet(stretch, lacks))
+                About::CommitShort { term: earlier, commits, .. }
+                | About::CommitForeign { term: earlier, commits, .. } => {
+                    earlier < term && commits.iter().any(|stretch| meet(stretch, lacks))
                 }
                 About::EntriesLost { node, entries, at: then }
                 | About::OwnLogCut { node, entries, at: then, .. }

@@ -25,7 +25,7 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
             continue;
         }
         tally.examined += 1;
-        let before = leader.committed_before;
+        let before = sweep.committed_before;
         let commit = Commit { index, term, node, boot, fact };
         let fault = match sweep.judge(&commit) {
             Judged::Held => continue,
@@ -135,6 +135,9 @@ struct Sweep<'e> {
     followed: Vec<Followed<'e>>,
     /// Nodes of which lines may be missing.
     holey: Vec<bool>,
+    /// The highest index that any node knew to be committed, and the same before the latest fact.
+    committed: u64,
+    committed_before: u64,
 }
 
 struct Followed<'e> {
@@ -144,8 +147,6 @@ struct Followed<'e> {
     replay: Replay,
     voters: Vec<NodeRef>,
     outgoing: Vec<NodeRef>,
-    /// What it knew committed before its latest fact.
-    committed_before: u64,
 }
 
 impl<'e> Sweep<'e> {
@@ -154,11 +155,11 @@ impl<'e> Sweep<'e> {
             let mut rest: Box<dyn Iterator<Item = _>> = Box::new(node.facts());
             let next = rest.next();
             let (voters, outgoing) = (evidence.initial_voters(), Vec::new());
-            Followed { node, rest, next, replay: Replay::default(), voters, outgoing, committed_before: 0 }
+            Followed { node, rest, next, replay: Replay::default(), voters, outgoing }
         };
         let followed = evidence.nodes().map(follow).collect();
         let holey = evidence.nodes().map(|(node, _)| !evidence.is_whole(node, Kinds::LOG)).collect();
-        Sweep { followed, holey }
+        Sweep { followed, holey, committed: 0, committed_before: 0 }
     }
 
     /// Takes the earliest fact. In the same nanosecond what is written comes before what is committed.
@@ -172,8 +173,9 @@ impl<'e> Sweep<'e> {
         let followed = &mut self.followed[at];
         let (boot, fact) = followed.next?;
         followed.next = followed.rest.next();
-        followed.committed_before = followed.replay.commit;
         _ = followed.replay.take(followed.node, fact);
+        self.committed_before = self.committed;
+        self.committed = self.committed.max(followed.replay.commit);
         if let Act::Config(config) = &fact.act {
             followed.voters.clone_from(&config.voters);
             followed.outgoing.clone_from(&config.outgoing);

@@ -153,6 +153,7 @@ fn incomplete(
         leader: node,
         term,
         voters: voters(evidence, node, term),
+        committed_in: commit.term,
         own: own.map(|(index, held)| id(index, held)).collect(),
         clash: replay.log.clashes_in(&log, index),
         lacks,

@@ -1,6 +1,6 @@
 //! No node votes for two candidates in one term (§5.2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::about::About;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, witness};
@@ -16,6 +16,7 @@ pub fn vote_once(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     for (node, facts) in evidence.nodes() {
         let name = evidence.name(node);
+        let mut told_of: BTreeSet<(u64, NodeRef)> = BTreeSet::new();
         let mut votes: BTreeMap<u64, (NodeRef, u64, Witness)> = BTreeMap::new();
         for (boot, fact) in facts.facts() {
             let (term, candidate, verb) = match &fact.act {
@@ -31,6 +32,10 @@ pub fn vote_once(evidence: &Evidence) -> Verdict {
             let told = witness(boot, fact, format!("{name} {verb} for {for_whom} in term {term} at {at}"));
             match votes.get(&term) {
                 Some((earlier, since, first)) if *earlier != candidate => {
+                    // Each boot after it reads the second vote back.
+                    if !told_of.insert((term, candidate)) {
+                        continue;
+                    }
                     let candidates = [*earlier, candidate];
                     let about = About::TwoVotes { node, term, candidates, at: [*since, fact.t] };
                     let earlier = evidence.name(*earlier);

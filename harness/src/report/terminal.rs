@@ -3,6 +3,8 @@
 //! In: results and the folder they are of. Out: text of at most 110 columns. Never: a terminal; the caller says
 //! whether there are colours.
 
+use std::collections::BTreeSet;
+
 use anstyle::{AnsiColor, Style};
 
 use crate::check::numbers::{Counts, Strikes};
@@ -19,9 +21,6 @@ const STRONG: Style = Style::new().bold();
 
 /// Of one check: the first ones tell the story, and the page has the others.
 const FINDINGS_SHOWN: usize = 3;
-
-/// Roots shown when more of them explain what other checks found.
-const ROOTS_SHOWN: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -150,12 +149,20 @@ impl Page {
         self.line(&format!("{word}  {name} ({}): {}", check.section, check.claim));
         let mut roots: Vec<&Finding> = check.roots().collect();
         roots.sort_by_key(|root| root.consequences.is_empty());
-        let explaining = roots.iter().filter(|root| !root.consequences.is_empty()).count();
-        let shown = explaining.clamp(FINDINGS_SHOWN, ROOTS_SHOWN).min(roots.len());
-        for (at, root) in roots.iter().take(shown).enumerate() {
+        // The first ones, and whatever explains what those before it do not.
+        let mut explained: BTreeSet<&str> = BTreeSet::new();
+        let mut shown = 0;
+        for (at, root) in roots.iter().enumerate() {
+            let ids = root.consequences.iter().flat_map(|consequence| &consequence.ids);
+            let before = explained.len();
+            explained.extend(ids.map(String::as_str));
+            if shown >= FINDINGS_SHOWN && explained.len() == before {
+                continue;
+            }
+            shown += 1;
             self.finding(root);
             // Several that explain the same are told together.
-            let next = roots.get(at + 1).filter(|_| at + 1 < shown);
+            let next = roots.get(at + 1).filter(|_| at + 1 < FINDINGS_SHOWN);
             if next.is_none_or(|next| next.consequences != root.consequences) {
                 self.consequences(&root.consequences);
             }

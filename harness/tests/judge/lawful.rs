@@ -180,7 +180,9 @@ impl World {
     /// With the votes of the same term, which a node gives twice or has forgotten.
     fn rival(&mut self, leader: usize, voter: usize, term: u64) {
         let Some(rival) = (0..NODES).find(|&node| node != leader && node != voter) else { return };
-        let free = self.nodes[rival].alive && self.nodes[rival].term <= term;
+        let last = |node: &Node| (node.log.last().map_or(0, |entry| entry.term), node.log.len());
+        let up_to_date = last(&self.nodes[rival]) >= last(&self.nodes[voter]);
+        let free = self.nodes[rival].alive && self.nodes[rival].term <= term && up_to_date;
         match self.bug {
             Some(Bug::VoteTwice) if free => {}
             Some(Bug::ForgetVote) if free => {
