@@ -4,6 +4,7 @@
 //! learn of it, so a kill cannot hide an act. A file holds one boot: `boot-0001.jsonl`. Any other Raft that
 //! writes these lines can be judged too.
 
+mod by_hand;
 mod reading;
 
 use std::fmt;

@@ -3,7 +3,7 @@
 use super::about::About;
 use super::acknowledged::acknowledged;
 use super::evidence::{Act, Boot, BootAct, Entry, Evidence, Fact, Kinds, Node, NodeRef, witness};
-use super::replay::Replay;
+use super::replay::{Held, Replay};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// What a node made durable is there at its next boot; the dump equals the replayed events; no acknowledged write
@@ -282,17 +282,17 @@ impl Scene<'_> {
         });
         recovered
             .flatten()
-            .any(|(index, entry)| replay.log.get(index).is_some_and(|held| held.entry != *entry))
+            .any(|(index, entry)| replay.log.get(index).is_some_and(|held| held.entry != entry.entry))
     }
 
     fn entries<'e>(
         &self,
-        entries: impl Iterator<Item = (u64, &'e Entry)>,
+        entries: impl Iterator<Item = (u64, &'e Held)>,
         prior: &Prior,
         back: &mut ReadBack,
         tally: &mut Tally,
     ) {
-        for (index, entry) in entries {
+        for (index, Held { entry, .. }) in entries {
             let Some(held) = prior.replay.log.get(index).filter(|_| !back.differs) else { continue };
             if held.entry == *entry {
                 continue;
@@ -343,7 +343,7 @@ impl Prior<'_, '_> {
             })
             .any(|(first, entries)| {
                 let place = index.checked_sub(first).and_then(|place| usize::try_from(place).ok());
-                place.and_then(|place| entries.get(place)) == Some(entry)
+                place.and_then(|place| entries.get(place)).is_some_and(|held| held.entry == *entry)
             })
     }
 }

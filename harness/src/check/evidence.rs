@@ -4,9 +4,11 @@
 //! among them, the history, the plan. Never: a judgement, a time of day, a path outside the folder.
 
 use std::ops::BitOr;
+use std::sync::Arc;
 
 use mkraft_proto::evidence::{Digest, EntryKind, Outcome, Role};
 
+pub use super::pool::{Held, Span};
 use super::verdict::Witness;
 use crate::history::History;
 use crate::history::folder::{End, RunInfo};
@@ -36,8 +38,11 @@ pub struct Node {
     pub boots: Vec<Boot>,
     /// Read from its disk when it had stopped: a boot fact and the log.
     pub dump: Option<Boot>,
-    pub(super) appended: Vec<Entry>,
-    pub(super) applied: Vec<Applied>,
+    /// Of all nodes together.
+    pub(super) held: Arc<Vec<Held>>,
+    pub(super) applied: Arc<Vec<Applied>>,
+    pub(super) entries: usize,
+    pub(super) applications: usize,
 }
 
 /// One file of evidence.
@@ -60,7 +65,8 @@ pub struct Fact {
     pub act: Act,
 }
 
-/// As in [`mkraft_proto::evidence::Event`], with entries kept apart.
+/// As in [`mkraft_proto::evidence::Event`], with entries kept apart. A line whose entries stand in several stretches of
+/// the pool is as many facts.
 #[derive(Debug)]
 pub enum Act {
     Boot(Box<BootAct>),
@@ -113,13 +119,6 @@ pub struct BootAct {
 pub struct ConfigAct {
     pub voters: Vec<NodeRef>,
     pub outgoing: Vec<NodeRef>,
-}
-
-/// A stretch of [`Node::appended`] or [`Node::applied`].
-#[derive(Debug, Clone, Copy)]
-pub struct Span {
-    pub(super) start: u32,
-    pub(super) len: u32,
 }
 
 /// An entry as appended.
@@ -227,12 +226,13 @@ impl Boot {
 }
 
 impl Node {
-    pub fn appended(&self, span: Span) -> &[Entry] {
-        &self.appended[span.start as usize..][..span.len as usize]
+    /// The entries of an `append`, each with the log before it.
+    pub fn appended(&self, span: Span) -> &[Held] {
+        span.of(&self.held)
     }
 
     pub fn applied(&self, span: Span) -> &[Applied] {
-        &self.applied[span.start as usize..][..span.len as usize]
+        span.of(&self.applied)
     }
 
     /// Every boot, and then the dump: [`Node::file`] finds one by its place here.
@@ -246,12 +246,12 @@ impl Node {
 
     /// How many entries all lines of this node hold, again and again.
     pub fn entries(&self) -> usize {
-        self.appended.len()
+        self.entries
     }
 
     /// How many applications all lines of this node hold.
     pub fn applications(&self) -> usize {
-        self.applied.len()
+        self.applications
     }
 
     /// The last line up to a time that put something at an index, or the first one after it.

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 use mkraft_proto::evidence::{self, Event, Line};
 
-use super::evidence::{Act, Applied, Boot, BootAct, ConfigAct, Entry, Fact, Kinds, Node, NodeRef, Span};
+use super::evidence::{Act, Applied, Boot, BootAct, ConfigAct, Entry, Fact, Kinds, Node, NodeRef};
+use super::pool::Full;
 use super::reading::{EvidenceError, Reader};
+use super::replay::Replay;
 use crate::history::folder::{BootRun, End};
 
 /// One file as it is read.
@@ -28,17 +30,19 @@ struct Open<'a> {
     /// What the boot line announced and `recovered` lines have not yet given.
     owed: Option<(u64, u64)>,
     stopped: bool,
+    read: &'a mut Node,
+    replay: &'a mut Replay,
 }
 
 impl Reader<'_> {
     /// Reads the file of one boot, or with number 0 the dump. `run` is the process that wrote it, when it is known.
+    /// The node's replay has seen all files before.
     pub(super) fn file(
         &mut self,
-        node: NodeRef,
-        id: &str,
+        (node, id): (NodeRef, &str),
         number: u64,
         run: Option<BootRun>,
-        read: &mut Node,
+        (read, replay): (&mut Node, &mut Replay),
     ) -> Result<Boot, EvidenceError> {
         let (path, all) = match number {
             0 => (self.folder.dump(id), Kinds::DUMP),
@@ -50,12 +54,12 @@ impl Reader<'_> {
         let boot = Boot { file: self.folder.relative(&path), facts: Vec::new(), number, end };
         let path = path.clone();
         let (seq, t, owed, stopped) = (0, 0, None, false);
-        let mut open = Open { node, id, number, path, all, boot, seq, t, owed, stopped };
+        let mut open = Open { node, id, number, path, all, boot, seq, t, owed, stopped, read, replay };
         let (mut text, mut line) = (Vec::new(), 0_u32);
         while file.read_until(b'\n', &mut text).map_err(failed)? > 0 {
             line = line.checked_add(1).ok_or_else(|| EvidenceError::TooLarge { path: open.path.clone() })?;
             if text.last() == Some(&b'\n') {
-                self.line(&mut open, line, &text, read)?;
+                self.line(&mut open, line, &text)?;
             } else {
                 self.cut(&mut open, line, &text);
             }
@@ -72,19 +76,18 @@ impl Reader<'_> {
     /// Notes that lines are missing before or at `line`.
     fn hole(&mut self, open: &mut Open, line: u32, text: String) {
         self.gap(open.node.0 as usize, open.all, &open.path.clone(), line, text);
-        open.boot.facts.push(Fact { t: open.t, line, act: Act::Hole });
+        self.fact(open, line, Act::Hole);
         open.owed = None;
     }
 
-    fn line(
-        &mut self,
-        open: &mut Open,
-        number: u32,
-        text: &[u8],
-        read: &mut Node,
-    ) -> Result<(), EvidenceError> {
+    fn fact(&self, open: &mut Open, line: u32, act: Act) {
+        open.replay.turn(&self.logs.held, &act);
+        open.boot.facts.push(Fact { t: open.t, line, act });
+    }
+
+    fn line(&mut self, open: &mut Open, number: u32, text: &[u8]) -> Result<(), EvidenceError> {
         open.seq += 1;
-        let line: Line = match serde_json::from_slice(text) {
+        let line: Line = match Line::by_hand(text).map_or_else(|| serde_json::from_slice(text), Ok) {
             Ok(line) => line,
             Err(error) => {
                 self.hole(open, number, format!("this line is not evidence: {error}"));
@@ -108,12 +111,14 @@ impl Reader<'_> {
         }
         open.t = line.t;
         self.order(open, number, &line.event);
-        match self.act(line.event, read) {
-            Ok(act) => open.boot.facts.push(Fact { t: line.t, line: number, act }),
-            Err(Unfit::Value(text)) => self.hole(open, number, text),
-            Err(Unfit::Room) => return Err(EvidenceError::TooLarge { path: open.path.clone() }),
+        match self.take(open, number, line.event) {
+            Ok(()) => Ok(()),
+            Err(Unfit::Room) => Err(EvidenceError::TooLarge { path: open.path.clone() }),
+            Err(Unfit::Value(text)) => {
+                self.hole(open, number, text);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// A boot line comes first, then what the disk gave back, all of it; nothing comes after a stop.
@@ -155,7 +160,7 @@ impl Reader<'_> {
             _ => open.all,
         };
         self.gap(open.node.0 as usize, lost, &open.path.clone(), line, "the last line is cut".to_owned());
-        open.boot.facts.push(Fact { t: open.t, line, act: Act::Hole });
+        self.fact(open, line, Act::Hole);
         open.owed = None;
         open.stopped = true;
     }
@@ -170,9 +175,13 @@ impl Reader<'_> {
         }
     }
 
-    fn act(&mut self, event: Event, read: &mut Node) -> Result<Act, Unfit> {
+    fn take(&mut self, open: &mut Open, line: u32, event: Event) -> Result<(), Unfit> {
         let names = &mut self.names;
-        Ok(match event {
+        let act = match event {
+            Event::Append { first, entries, recovered } => {
+                return self.append(open, line, first, &entries, recovered);
+            }
+            Event::Apply { first, entries } => return self.apply(open, line, first, &entries),
             Event::Boot { term, vote, commit, snapshot, first, last, .. } => {
                 if first == 0 || last > u64::MAX / 2 || first > last + 1 || snapshot >= first {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
@@ -183,22 +192,11 @@ impl Reader<'_> {
             }
             Event::Role { term, role, .. } => Act::Role { term, role },
             Event::Vote { term, candidate } => Act::Vote { term, candidate: names.of(&candidate) },
-            Event::Append { first, entries, recovered } => {
-                let start = room(read.appended.len(), entries.len(), first)?;
-                for &evidence::Appended(term, kind, digest) in &entries {
-                    read.appended.push(Entry { digest, term: small(term)?, kind });
-                }
-                Act::Append { first, entries: Span { start, len: entries.len() as u32 }, recovered }
-            }
             Event::Truncate { after } => Act::Truncate { after },
-            Event::Commit { index, term } => Act::Commit { index, term },
-            Event::Apply { first, entries } => {
-                let start = room(read.applied.len(), entries.len(), first)?;
-                for &evidence::Applied(term, digest, session, sequence, outcome) in &entries {
-                    read.applied.push(Applied { digest, session, sequence, term: small(term)?, outcome });
-                }
-                Act::Apply { first, entries: Span { start, len: entries.len() as u32 } }
+            Event::Commit { index, .. } | Event::Snapshot { index, .. } if index > MIDDLE => {
+                return Err(Unfit::Value(format!("index {index} is beyond all reason")));
             }
+            Event::Commit { index, term } => Act::Commit { index, term },
             Event::Snapshot { index, term, installed, .. } => Act::Snapshot { index, term, installed },
             Event::Config { voters, outgoing, .. } => {
                 let mut refer = |list: Vec<String>| list.iter().map(|name| names.of(name)).collect();
@@ -206,7 +204,61 @@ impl Reader<'_> {
                 Act::Config(Box::new(ConfigAct { voters, outgoing }))
             }
             Event::Stop { .. } => Act::Stop,
-        })
+        };
+        self.fact(open, line, act);
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        open: &mut Open,
+        line: u32,
+        first: u64,
+        entries: &[evidence::Appended],
+        recovered: bool,
+    ) -> Result<(), Unfit> {
+        counted(first)?;
+        let held = |&evidence::Appended(term, kind, digest)| Ok(Entry { digest, term: small(term)?, kind });
+        let entries = entries.iter().map(held).collect::<Result<Vec<_>, _>>()?;
+        open.read.entries += entries.len();
+        let (mut first, mut rest) = (first, &entries[..]);
+        loop {
+            let (after, _) = open.replay.room(&self.logs.held, first, recovered);
+            let span = self.logs.put(after, first, rest).map_err(|Full| Unfit::Room)?;
+            open.replay.fill(span);
+            let act = Act::Append { first, entries: span, recovered };
+            open.boot.facts.push(Fact { t: open.t, line, act });
+            first += u64::from(span.len);
+            rest = &rest[span.len as usize..];
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        open: &mut Open,
+        line: u32,
+        first: u64,
+        entries: &[evidence::Applied],
+    ) -> Result<(), Unfit> {
+        counted(first)?;
+        let applied = |&evidence::Applied(term, digest, session, sequence, outcome)| {
+            Ok(Applied { digest, session, sequence, term: small(term)?, outcome })
+        };
+        let entries = entries.iter().map(applied).collect::<Result<Vec<_>, _>>()?;
+        open.read.applications += entries.len();
+        let (mut first, mut rest) = (first, &entries[..]);
+        loop {
+            let span = self.applications.put(first, rest).map_err(|Full| Unfit::Room)?;
+            self.fact(open, line, Act::Apply { first, entries: span });
+            first += u64::from(span.len);
+            rest = &rest[span.len as usize..];
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -216,13 +268,15 @@ enum Unfit {
     Room,
 }
 
-fn room(held: usize, more: usize, first: u64) -> Result<u32, Unfit> {
-    if first == 0 || first > u64::MAX / 2 {
-        return Err(Unfit::Value(format!("entries count from 1; these begin at {first}")));
+fn counted(first: u64) -> Result<(), Unfit> {
+    match first {
+        1..=MIDDLE => Ok(()),
+        first => Err(Unfit::Value(format!("entries count from 1; these begin at {first}"))),
     }
-    u32::try_from(held + more).map_err(|_| Unfit::Room)?;
-    u32::try_from(held).map_err(|_| Unfit::Room)
 }
+
+/// No index is beyond it, so that sums with lengths stay numbers.
+const MIDDLE: u64 = u64::MAX / 2;
 
 fn small(term: u64) -> Result<u32, Unfit> {
     u32::try_from(term).map_err(|_| Unfit::Value(format!("term {term} is beyond all reason")))

@@ -28,9 +28,9 @@ pub fn log_matching(evidence: &Evidence) -> Verdict {
                     tally.violated(unfit(evidence, node, boot, fact, misfit));
                 }
                 let Act::Append { first, entries, .. } = fact.act else { continue };
-                for (index, &entry) in (first..).zip(facts.appended(entries)) {
+                for (index, held) in (first..).zip(facts.appended(entries)) {
                     tally.examined += 1;
-                    let chain = replay.written(index).and_then(|held| held.chain()).unwrap_or(0);
+                    let (chain, entry) = (held.chain().unwrap_or(0), held.entry);
                     let seen = Seen { chain, entry, node, place: place as u32, line: fact.line };
                     let Some(before) = known.meet(index, seen) else { continue };
                     // One difference makes all later chain hashes differ: it is told once for each node.

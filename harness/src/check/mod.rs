@@ -24,6 +24,7 @@ mod log_matching;
 pub mod models;
 mod no_crash;
 pub mod numbers;
+mod pool;
 mod reading;
 mod recovery;
 mod replay;

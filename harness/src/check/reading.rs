@@ -10,8 +10,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::evidence::{Boot, Evidence, Gap, Kinds, Node, NodeRef};
+use super::pool::{Applications, Logs};
+use super::replay::Replay;
 use super::verdict::Witness;
 use crate::history::folder::{BootRun, FolderError, RunFolder};
 use crate::history::{History, HistoryError};
@@ -46,7 +49,7 @@ impl Evidence {
             return Err(EvidenceError::HistoryLines { path: folder.history(), counted, found });
         }
         let epoch_ns = info.load_began_ns.or(history.operations.first().map(|first| first.invoked_at));
-        let mut reader = Reader { folder, names: Names::default(), gaps: Vec::new() };
+        let mut reader = Reader::new(folder);
 
         let mut ids: Vec<String> = info.nodes.iter().map(|node| node.id.clone()).collect();
         let known = ids.len();
@@ -72,8 +75,11 @@ impl Evidence {
             let text = format!("the scenario has {} nodes, run.json names {known}", scenario.cluster.nodes);
             reader.gap(0, Kinds::EVENTS | Kinds::DUMP, &folder.info(), 0, text);
         }
-        let Reader { names, gaps, .. } = reader;
-        let names = names.list;
+        let Reader { names, gaps, logs, applications, .. } = reader;
+        let (held, applied, names) = (Arc::new(logs.held), Arc::new(applications.applied), names.list);
+        for node in &mut nodes {
+            (node.held, node.applied) = (held.clone(), applied.clone());
+        }
         Ok(Evidence { info, scenario, plan, history, nodes, gaps, names, epoch_ns: epoch_ns.unwrap_or(0) })
     }
 }
@@ -82,6 +88,8 @@ pub(super) struct Reader<'a> {
     pub(super) folder: &'a RunFolder,
     pub(super) names: Names,
     pub(super) gaps: Vec<Gap>,
+    pub(super) logs: Logs,
+    pub(super) applications: Applications,
 }
 
 #[derive(Default)]
@@ -102,7 +110,12 @@ impl Names {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(folder: &'a RunFolder) -> Reader<'a> {
+        let (logs, applications) = (Logs::default(), Applications::default());
+        Reader { folder, names: Names::default(), gaps: Vec::new(), logs, applications }
+    }
+
     pub(super) fn gap(&mut self, node: usize, lost: Kinds, path: &Path, line: u32, text: String) {
         let witness = Witness { file: self.folder.relative(path), line, text: text.clone() };
         self.gaps.push(Gap { node: NodeRef(node as u32), lost, text, witness });
@@ -110,6 +123,7 @@ impl Reader<'_> {
 
     fn node(&mut self, node: NodeRef, id: &str, runs: &[BootRun]) -> Result<Node, EvidenceError> {
         let mut read = Node::default();
+        let mut replay = Replay::default();
         let events = self.folder.events(id);
         let mut files = Vec::new();
         for name in list(&events)? {
@@ -126,10 +140,10 @@ impl Reader<'_> {
         files.sort_unstable();
         let runs = self.match_boots(node, id, runs, &files);
         for (&number, run) in files.iter().zip(runs) {
-            let boot = self.file(node, id, number, run, &mut read)?;
+            let boot = self.file((node, id), number, run, (&mut read, &mut replay))?;
             read.boots.push(boot);
         }
-        read.dump = self.dump(node, id, &mut read)?;
+        read.dump = self.dump(node, id, &mut read, &mut replay)?;
         Ok(read)
     }
 
@@ -174,7 +188,13 @@ impl Reader<'_> {
         vec![None; files.len()]
     }
 
-    fn dump(&mut self, node: NodeRef, id: &str, read: &mut Node) -> Result<Option<Boot>, EvidenceError> {
+    fn dump(
+        &mut self,
+        node: NodeRef,
+        id: &str,
+        read: &mut Node,
+        replay: &mut Replay,
+    ) -> Result<Option<Boot>, EvidenceError> {
         let path = self.folder.dump(id);
         if !path.is_file() {
             let text = format!("the dump of {id}'s disk is missing");
@@ -182,7 +202,7 @@ impl Reader<'_> {
             return Ok(None);
         }
         let gaps = self.gaps.len();
-        let boot = self.file(node, id, 0, None, read)?;
+        let boot = self.file((node, id), 0, None, (read, replay))?;
         let whole = self.gaps.len() == gaps && boot.begin().is_some();
         if self.gaps.len() == gaps && !whole {
             self.gap(node.0 as usize, Kinds::DUMP, &path, 0, format!("the dump of {id}'s disk is empty"));

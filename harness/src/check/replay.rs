@@ -1,56 +1,44 @@
 //! Follows one node through its facts: the log its disk holds, the role it plays.
 //!
 //! In: facts in order. Out: at each moment the durable log with its chain hash, role, term and commit index.
-//! Never: a verdict; what does not fit is handed to the caller.
+//! Never: a verdict; what does not fit is handed to the caller. A copy of an entry: a log is a few stretches of the
+//! [`Logs`](super::pool::Logs) that all nodes share.
 //!
-//! The chain hash h(i) = H(h(i-1), term(i), digest(i)) stands for the whole log up to i, so that two logs are
-//! compared by one number.
+//! The chain hash stands for the whole log up to an entry, so that two logs are compared by one number.
 
-use mkraft_proto::evidence::{EntryKind, Role};
-use xxhash_rust::xxh3::xxh3_64;
+use std::sync::Arc;
 
-use super::evidence::{Act, BootAct, Entry, Fact, Node};
+use mkraft_proto::evidence::Role;
 
-/// The chain hash of the empty log.
-const CHAIN_ROOT: u64 = 0x6d6b_7261_6674_0001;
+use super::evidence::{Act, BootAct, Fact, Node, Span};
+pub use super::pool::Held;
+use super::pool::{After, CHAIN_ROOT, CHAIN_UNKNOWN};
 
-/// A chain hash nobody can know: the log begins after a snapshot that no replay has seen.
-const CHAIN_UNKNOWN: u64 = 0;
-
-/// An entry as the node's disk holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    pub entry: Entry,
-    chain: u64,
-}
-
-impl Held {
-    /// Stands for the log up to this entry; none when its begin is not known.
-    pub fn chain(&self) -> Option<u64> {
-        (self.chain != CHAIN_UNKNOWN).then_some(self.chain)
-    }
-
-    /// The same entry, and the same log up to it as far as both are known.
-    pub fn agrees(&self, other: &Held) -> bool {
-        let chains = self.chain().zip(other.chain());
-        self.entry == other.entry && chains.is_none_or(|(own, other)| own == other)
-    }
-}
-
-/// The durable log of a node: `held[0]` is at `first`.
+/// The durable log of a node, from entry `first` on.
 #[derive(Debug, Clone)]
 pub struct Log {
     first: u64,
-    /// The chain hash before `first`.
-    base: u64,
-    held: Vec<Held>,
+    /// What stands before `first`.
+    base: After,
+    /// In order, without holes, none of them empty.
+    stretches: Vec<Stretch>,
+    held: Arc<Vec<Held>>,
     /// Lines are missing: what follows has no chain hash that could be known.
     tainted: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    first: u64,
+    span: Span,
+}
+
+const ROOT: After = After { chain: CHAIN_ROOT, place: None };
+const UNKNOWN: After = After { chain: CHAIN_UNKNOWN, place: None };
+
 impl Default for Log {
     fn default() -> Log {
-        Log::begin_after(0, CHAIN_ROOT)
+        Log::begin_after(0, ROOT)
     }
 }
 
@@ -86,12 +74,19 @@ impl Log {
 
     /// The index of the last entry; `first - 1` when there is none.
     pub fn last(&self) -> u64 {
-        self.first - 1 + self.held.len() as u64
+        let stretch = self.stretches.last();
+        stretch.map_or(self.first - 1, |stretch| stretch.first - 1 + u64::from(stretch.span.len))
     }
 
     pub fn get(&self, index: u64) -> Option<&Held> {
-        let place = usize::try_from(index.checked_sub(self.first)?).ok()?;
-        self.held.get(place)
+        self.held.get(self.place(index)? as usize)
+    }
+
+    fn place(&self, index: u64) -> Option<u32> {
+        let at = self.stretches.partition_point(|stretch| stretch.first <= index);
+        let stretch = &self.stretches[at.checked_sub(1)?];
+        let offset = u32::try_from(index - stretch.first).ok()?;
+        (offset < stretch.span.len).then(|| stretch.span.start + offset)
     }
 
     /// The first index, of those up to one, at which two logs differ or one of them ends. Below a snapshot of either
@@ -123,26 +118,45 @@ impl Log {
 
     /// Forgets entries after this index; those before `first` are in the snapshot and stay.
     fn truncate(&mut self, after: u64) {
-        let keep = after.saturating_add(1).saturating_sub(self.first);
-        self.held.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
-    }
-
-    fn begin_after(index: u64, chain: u64) -> Log {
-        Log { first: index + 1, base: chain, held: Vec::new(), tainted: false }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        let before = self.held.last().map_or(self.base, |held| held.chain);
-        let before = if self.tainted { CHAIN_UNKNOWN } else { before };
-        self.held.push(Held { entry, chain: extend(before, entry) });
-    }
-
-    /// The chain hash at an index at or after `first - 1`.
-    fn chain_at(&self, index: u64) -> Option<u64> {
-        if index + 1 == self.first {
-            return (self.base != CHAIN_UNKNOWN).then_some(self.base);
+        let keep = self.stretches.partition_point(|stretch| stretch.first <= after);
+        self.stretches.truncate(keep);
+        if let Some(last) = self.stretches.last_mut() {
+            let len = after - last.first + 1;
+            last.span.len = last.span.len.min(u32::try_from(len).unwrap_or(u32::MAX));
         }
-        self.get(index).and_then(Held::chain)
+    }
+
+    fn begin_after(index: u64, base: After) -> Log {
+        Log { first: index + 1, base, stretches: Vec::new(), held: Arc::default(), tainted: false }
+    }
+
+    /// Another log in the same pool.
+    fn anew_after(&self, index: u64, base: After) -> Log {
+        Log { held: self.held.clone(), ..Log::begin_after(index, base) }
+    }
+
+    fn push(&mut self, span: Span) {
+        let first = self.last() + 1;
+        match self.stretches.last_mut() {
+            _ if span.len == 0 => {}
+            Some(last) if last.span.end() == span.start => last.span.len += span.len,
+            _ => self.stretches.push(Stretch { first, span }),
+        }
+    }
+
+    /// What the next entry comes behind.
+    fn end(&self, held: &[Held]) -> After {
+        let end = self.after(self.last(), held).unwrap_or(UNKNOWN);
+        if self.tainted { After { chain: CHAIN_UNKNOWN, ..end } } else { end }
+    }
+
+    /// An index at or after `first - 1`.
+    fn after(&self, index: u64, held: &[Held]) -> Option<After> {
+        if index + 1 == self.first {
+            return Some(self.base);
+        }
+        let place = self.place(index)?;
+        Some(After { chain: held.get(place as usize)?.chain, place: Some(place) })
     }
 }
 
@@ -150,23 +164,34 @@ impl Replay {
     /// Takes the next fact of this node. After a misfit the log is what it can best be taken for, and what
     /// follows still counts.
     pub fn take(&mut self, node: &Node, fact: &Fact) -> Result<(), Misfit> {
-        match &fact.act {
-            Act::Boot(boot) => self.boot(boot),
+        if !Arc::ptr_eq(&self.log.held, &node.held) {
+            self.log.held = node.held.clone();
+        }
+        if let Act::Append { first, entries, recovered } = fact.act {
+            let (_, fits) = self.room(&node.held, first, recovered);
+            self.fill(entries);
+            return fits;
+        }
+        self.turn(&node.held, &fact.act);
+        Ok(())
+    }
+
+    /// Takes anything but an `append`.
+    pub(super) fn turn(&mut self, held: &[Held], act: &Act) {
+        match act {
+            Act::Boot(boot) => self.boot(held, boot),
             Act::Role { term, role } => {
                 self.role = Some(*role);
                 self.term = *term;
             }
-            Act::Vote { .. } | Act::Config(_) | Act::Stop => {}
-            Act::Append { first, entries, recovered } => {
-                return self.append(*first, node.appended(*entries), *recovered);
-            }
+            Act::Vote { .. } | Act::Config(_) | Act::Stop | Act::Append { .. } => {}
             // A cut beyond the end cuts nothing.
             Act::Truncate { after } => self.log.truncate(*after),
             Act::Commit { index, .. } => self.commit = self.commit.max(*index),
             Act::Apply { .. } => {}
             Act::Snapshot { index, installed, .. } => {
-                if *installed && self.log.get(*index).is_none() {
-                    self.log = Log::begin_after(*index, CHAIN_UNKNOWN);
+                if *installed && self.log.place(*index).is_none() {
+                    self.log = self.log.anew_after(*index, UNKNOWN);
                 }
             }
             Act::Hole => {
@@ -175,26 +200,40 @@ impl Replay {
                 self.recovering = None;
             }
         }
-        Ok(())
     }
 
-    /// What the last `append` line put at an index: also while the disk is still being read at boot.
-    pub fn written(&self, index: u64) -> Option<&Held> {
-        self.recovering.as_ref().unwrap_or(&self.log).get(index)
+    /// Makes the log end right before `first`. Returns what is then its end, and whether it did end there.
+    pub(super) fn room(&mut self, held: &[Held], first: u64, recovered: bool) -> (After, Result<(), Misfit>) {
+        if !recovered {
+            self.recovering = None;
+        }
+        let log = self.recovering.as_mut().unwrap_or(&mut self.log);
+        let fits = fit(log, first);
+        (log.end(held), fits)
+    }
+
+    /// Puts entries where [`Replay::room`] was made for them.
+    pub(super) fn fill(&mut self, entries: Span) {
+        let Some(mut log) = self.recovering.take() else { return self.log.push(entries) };
+        log.push(entries);
+        match log.last() >= self.recover_until {
+            true => self.log = log,
+            false => self.recovering = Some(log),
+        }
     }
 
     pub fn leads(&self) -> bool {
         self.role == Some(Role::Leader)
     }
 
-    fn boot(&mut self, boot: &BootAct) {
+    fn boot(&mut self, held: &[Held], boot: &BootAct) {
         self.role = None;
         self.term = boot.term;
         self.commit = boot.commit.max(boot.snapshot);
         self.trusted = true;
-        let base = self.log.chain_at(boot.first - 1).unwrap_or(CHAIN_UNKNOWN);
-        let base = if boot.first == 1 { CHAIN_ROOT } else { base };
-        let log = Log::begin_after(boot.first - 1, base);
+        let base = self.log.after(boot.first - 1, held).unwrap_or(UNKNOWN);
+        let base = if boot.first == 1 { ROOT } else { base };
+        let log = self.log.anew_after(boot.first - 1, base);
         if boot.last < boot.first {
             self.log = log;
             self.recovering = None;
@@ -203,99 +242,96 @@ impl Replay {
             self.recover_until = boot.last;
         }
     }
-
-    fn append(&mut self, first: u64, entries: &[Entry], recovered: bool) -> Result<(), Misfit> {
-        if let (Some(mut log), true) = (self.recovering.take(), recovered) {
-            let fits = fit(&mut log, first);
-            entries.iter().for_each(|&entry| log.push(entry));
-            match log.last() >= self.recover_until {
-                true => self.log = log,
-                false => self.recovering = Some(log),
-            }
-            return fits;
-        }
-        let fits = fit(&mut self.log, first);
-        entries.iter().for_each(|&entry| self.log.push(entry));
-        fits
-    }
 }
 
 /// Makes the log end right before `first`.
 fn fit(log: &mut Log, first: u64) -> Result<(), Misfit> {
     let last = log.last();
     if first > last + 1 {
-        *log = Log::begin_after(first - 1, CHAIN_UNKNOWN);
+        *log = log.anew_after(first - 1, UNKNOWN);
         return Err(Misfit::Hole { first, last });
     }
     if first <= last {
         log.truncate(first - 1);
         if first < log.first {
-            *log = Log::begin_after(first - 1, CHAIN_UNKNOWN);
+            *log = log.anew_after(first - 1, UNKNOWN);
         }
         return Err(Misfit::Overwrite { first, last });
     }
     Ok(())
 }
 
-fn extend(before: u64, entry: Entry) -> u64 {
-    if before == CHAIN_UNKNOWN {
-        return CHAIN_UNKNOWN;
-    }
-    let mut bytes = [0; 21];
-    bytes[..8].copy_from_slice(&before.to_le_bytes());
-    bytes[8..12].copy_from_slice(&entry.term.to_le_bytes());
-    bytes[12..20].copy_from_slice(&entry.digest.0.to_le_bytes());
-    bytes[20] = match entry.kind {
-        EntryKind::Noop => 0,
-        EntryKind::Command => 1,
-        EntryKind::Config => 2,
-    };
-    xxh3_64(&bytes).max(1)
-}
-
 #[cfg(test)]
 mod tests {
-    use mkraft_proto::evidence::Digest;
+    use mkraft_proto::evidence::{Digest, EntryKind};
 
-    use super::super::evidence::Span;
+    use super::super::evidence::Entry;
+    use super::super::pool::Logs;
     use super::*;
 
     fn entry(term: u32, digest: u64) -> Entry {
         Entry { digest: Digest(digest), term, kind: EntryKind::Command }
     }
 
-    fn append(node: &mut Node, first: u64, entries: &[Entry], recovered: bool) -> Act {
-        let start = node.appended.len() as u32;
-        node.appended.extend(entries);
-        Act::Append { first, entries: Span { start, len: entries.len() as u32 }, recovered }
+    enum Step {
+        Boot { first: u64, last: u64 },
+        Append { first: u64, entries: Vec<Entry>, recovered: bool },
+        Truncate { after: u64 },
     }
 
-    fn boot(first: u64, last: u64) -> Act {
-        Act::Boot(Box::new(BootAct { term: 1, vote: None, commit: 0, snapshot: first - 1, first, last }))
+    fn append(first: u64, entries: &[Entry], recovered: bool) -> Step {
+        Step::Append { first, entries: entries.to_vec(), recovered }
     }
 
-    fn replay(node: &Node, acts: Vec<Act>) -> (Replay, Vec<Misfit>) {
+    /// As the reader puts them into the pool, and then as a check takes them.
+    fn replay(logs: &mut Logs, steps: &[Step]) -> (Replay, Vec<Misfit>) {
+        let (mut reading, mut acts) = (Replay::default(), Vec::new());
+        for step in steps {
+            match *step {
+                Step::Boot { first, last } => {
+                    let act = BootAct { term: 1, vote: None, commit: 0, snapshot: first - 1, first, last };
+                    acts.push(Act::Boot(Box::new(act)));
+                    reading.turn(&logs.held, &acts[acts.len() - 1]);
+                }
+                Step::Truncate { after } => {
+                    acts.push(Act::Truncate { after });
+                    reading.turn(&logs.held, &acts[acts.len() - 1]);
+                }
+                Step::Append { first, ref entries, recovered } => {
+                    let (mut first, mut rest) = (first, &entries[..]);
+                    while !rest.is_empty() {
+                        let (after, _) = reading.room(&logs.held, first, recovered);
+                        let entries = logs.put(after, first, rest).unwrap();
+                        reading.fill(entries);
+                        acts.push(Act::Append { first, entries, recovered });
+                        (first, rest) = (first + u64::from(entries.len), &rest[entries.len as usize..]);
+                    }
+                }
+            }
+        }
+        let node = Node { held: Arc::new(logs.held.clone()), ..Node::default() };
         let mut replay = Replay::default();
         let facts = acts.into_iter().map(|act| Fact { t: 0, line: 0, act });
-        let misfits = facts.filter_map(|fact| replay.take(node, &fact).err()).collect();
+        let misfits = facts.filter_map(|fact| replay.take(&node, &fact).err()).collect();
+        assert_eq!(format!("{:?}", replay.log.stretches), format!("{:?}", reading.log.stretches));
         (replay, misfits)
     }
 
     #[test]
     fn equal_logs_have_equal_chains_however_they_came_to_be() {
-        let mut node = Node::default();
+        let mut logs = Logs::default();
         let [a, b, c, d] = [entry(1, 1), entry(1, 2), entry(1, 3), entry(2, 3)];
-        let whole = vec![boot(1, 0), append(&mut node, 1, &[a, b, d], false)];
+        let whole = vec![Step::Boot { first: 1, last: 0 }, append(1, &[a, b, d], false)];
         let cut = vec![
-            boot(1, 0),
-            append(&mut node, 1, &[a, b, c], false),
-            Act::Truncate { after: 2 },
-            append(&mut node, 3, &[d], false),
-            boot(1, 3),
-            append(&mut node, 1, &[a], true),
-            append(&mut node, 2, &[b, d], true),
+            Step::Boot { first: 1, last: 0 },
+            append(1, &[a, b, c], false),
+            Step::Truncate { after: 2 },
+            append(3, &[d], false),
+            Step::Boot { first: 1, last: 3 },
+            append(1, &[a], true),
+            append(2, &[b, d], true),
         ];
-        let ((left, none), (right, nothing)) = (replay(&node, whole), replay(&node, cut));
+        let ((left, none), (right, nothing)) = (replay(&mut logs, &whole), replay(&mut logs, &cut));
         assert_eq!((none, nothing), (vec![], vec![]));
         assert!(left.log.get(3).unwrap().chain().is_some());
         assert_eq!(left.log.get(3), right.log.get(3));
@@ -303,22 +339,22 @@ mod tests {
 
     #[test]
     fn a_log_stays_as_it_was_until_recovery_is_through() {
-        let mut node = Node::default();
+        let mut logs = Logs::default();
         let acts = vec![
-            boot(1, 0),
-            append(&mut node, 1, &[entry(1, 1), entry(1, 2)], false),
-            boot(1, 2),
-            append(&mut node, 1, &[entry(1, 1)], true),
+            Step::Boot { first: 1, last: 0 },
+            append(1, &[entry(1, 1), entry(1, 2)], false),
+            Step::Boot { first: 1, last: 2 },
+            append(1, &[entry(1, 1)], true),
         ];
-        assert_eq!(replay(&node, acts).0.log.last(), 2);
+        assert_eq!(replay(&mut logs, &acts).0.log.last(), 2);
     }
 
     #[test]
     fn acts_that_do_not_fit_are_told() {
-        let mut node = Node::default();
+        let mut logs = Logs::default();
         let one = [entry(1, 1)];
-        let acts = vec![boot(1, 0), append(&mut node, 3, &one, false), append(&mut node, 3, &one, false)];
-        let (replay, misfits) = replay(&node, acts);
+        let acts = vec![Step::Boot { first: 1, last: 0 }, append(3, &one, false), append(3, &one, false)];
+        let (replay, misfits) = replay(&mut logs, &acts);
         let expected = [Misfit::Hole { first: 3, last: 0 }, Misfit::Overwrite { first: 3, last: 3 }];
         assert_eq!(misfits, expected);
         assert_eq!(replay.log.get(3).unwrap().chain(), None);

@@ -1,0 +1,225 @@
+//! Reads by hand the three lines that make up nearly all evidence, `append`, `commit` and `apply`, where they stand just
+//! as nodes write them.
+//!
+//! In: the bytes of a line. Out: the [`Line`], or none when it has any other shape. Never: an opinion on what is wrong
+//! with a line: who gets none asks serde, which reads every shape and tells faults.
+
+use super::{Appended, Applied, Digest, EntryKind, Event, Line, Outcome};
+
+impl Line {
+    /// The line with its newline. None does not mean that the line is wrong.
+    pub fn by_hand(text: &[u8]) -> Option<Line> {
+        let mut rest = Rest(text);
+        rest.take(br#"{"seq":"#)?;
+        let seq = rest.number()?;
+        rest.take(br#","t":"#)?;
+        let t = rest.number()?;
+        rest.take(br#","node":""#)?;
+        let node = rest.name()?;
+        rest.take(br#","boot":"#)?;
+        let boot = rest.number()?;
+        rest.take(br#","event":""#)?;
+        let event = match rest.name()? {
+            "append" => rest.append()?,
+            "commit" => rest.commit()?,
+            "apply" => rest.apply()?,
+            _ => return None,
+        };
+        rest.take(b"}\n")?;
+        rest.0.is_empty().then(|| Line { seq, t, node: node.to_owned(), boot, event })
+    }
+}
+
+/// What is left of a line. Each step is None when the line is not of the known shape.
+struct Rest<'l>(&'l [u8]);
+
+impl<'l> Rest<'l> {
+    fn append(&mut self) -> Option<Event> {
+        self.take(br#","first":"#)?;
+        let first = self.number()?;
+        let entries = self.entries(34, |rest| {
+            let term = rest.number()?;
+            rest.take(b",\"")?;
+            let kind = match rest.name()? {
+                "command" => EntryKind::Command,
+                "noop" => EntryKind::Noop,
+                "config" => EntryKind::Config,
+                _ => return None,
+            };
+            rest.take(b",\"")?;
+            Some(Appended(term, kind, rest.digest()?))
+        })?;
+        let recovered = self.take(br#","recovered":true"#).is_some();
+        Some(Event::Append { first, entries, recovered })
+    }
+
+    fn commit(&mut self) -> Option<Event> {
+        self.take(br#","index":"#)?;
+        let index = self.number()?;
+        self.take(br#","term":"#)?;
+        let term = self.number()?;
+        Some(Event::Commit { index, term })
+    }
+
+    fn apply(&mut self) -> Option<Event> {
+        self.take(br#","first":"#)?;
+        let first = self.number()?;
+        let entries = self.entries(38, |rest| {
+            let term = rest.number()?;
+            rest.take(b",\"")?;
+            let digest = rest.digest()?;
+            rest.take(b",")?;
+            let session = rest.number()?;
+            rest.take(b",")?;
+            let sequence = rest.number()?;
+            rest.take(b",\"")?;
+            let outcome = match rest.name()? {
+                "applied" => Outcome::Applied,
+                "duplicate" => Outcome::Duplicate,
+                "refused" => Outcome::Refused,
+                _ => return None,
+            };
+            Some(Applied(term, digest, session, sequence, outcome))
+        })?;
+        Some(Event::Apply { first, entries })
+    }
+
+    /// A list of lists, each of so many bytes about.
+    fn entries<T>(&mut self, bytes: usize, one: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        self.take(br#","entries":["#)?;
+        let mut entries = Vec::with_capacity(self.0.len() / bytes + 1);
+        if self.take(b"]").is_some() {
+            return Some(entries);
+        }
+        loop {
+            self.take(b"[")?;
+            entries.push(one(self)?);
+            self.take(b"]")?;
+            if self.take(b",").is_none() {
+                break;
+            }
+        }
+        self.take(b"]")?;
+        Some(entries)
+    }
+
+    fn take(&mut self, expected: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(expected)?;
+        Some(())
+    }
+
+    /// Digits, as many as are sure to fit, which no sign, point or exponent follows.
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        let mut length = 0;
+        while let Some(digit @ b'0'..=b'9') = self.0.get(length) {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            length += 1;
+        }
+        let leading_zero = length > 1 && self.0[0] == b'0';
+        let ends = matches!(self.0.get(length), Some(b',' | b'}' | b']'));
+        let (digits, rest) = self.0.split_at(length);
+        self.0 = rest;
+        match length {
+            0 => None,
+            _ if leading_zero || !ends => None,
+            1..=19 => Some(number),
+            _ => std::str::from_utf8(digits).ok()?.parse().ok(),
+        }
+    }
+
+    /// The rest of a string whose quote is taken already, and its last quote.
+    fn name(&mut self) -> Option<&'l str> {
+        let plain = |&byte: &u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        let length = self.0.iter().position(|byte| !plain(byte))?;
+        let name = std::str::from_utf8(&self.0[..length]).ok()?;
+        self.0 = self.0[length..].strip_prefix(b"\"")?;
+        Some(name)
+    }
+
+    /// As [`Rest::name`].
+    fn digest(&mut self) -> Option<Digest> {
+        let (digits, rest) = self.0.split_first_chunk::<16>()?;
+        let (mut value, mut wrong) = (0_u64, 0_u8);
+        for &digit in digits {
+            let nibble = NIBBLES[usize::from(digit)];
+            wrong |= nibble;
+            value = value << 4 | u64::from(nibble & 15);
+        }
+        self.0 = rest.strip_prefix(b"\"")?;
+        (wrong < 16).then_some(Digest(value))
+    }
+}
+
+/// What a lower-case hex digit stands for; 16 for any other byte.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines() -> Vec<String> {
+        let head = |event: &str| format!(r#"{{"seq":1,"t":20,"node":"n1","boot":3,"event":"{event}""#);
+        let digest = "00000000000000ab";
+        [
+            (
+                head("append"),
+                format!(r#","first":7,"entries":[[4,"noop","{digest}"],[4,"command","{digest}"]]"#),
+            ),
+            (head("append"), format!(r#","first":1,"entries":[[1,"config","{digest}"]],"recovered":true"#)),
+            (head("append"), r#","first":1,"entries":[]"#.to_owned()),
+            (head("commit"), r#","index":18446744073709551615,"term":2"#.to_owned()),
+            (
+                head("apply"),
+                format!(
+                    r#","first":7,"entries":[[4,"{digest}",5,6,"duplicate"],[4,"{digest}",0,0,"applied"]]"#
+                ),
+            ),
+            (head("apply"), format!(r#","first":7,"entries":[[4,"{digest}",5,60,"refused"]]"#)),
+        ]
+        .into_iter()
+        .map(|(head, rest)| format!("{head}{rest}}}\n"))
+        .collect()
+    }
+
+    #[test]
+    fn the_hand_reads_what_serde_reads() {
+        for text in lines() {
+            let by_serde: Line = serde_json::from_str(&text).unwrap();
+            assert_eq!(Line::by_hand(text.as_bytes()), Some(by_serde), "{text}");
+        }
+    }
+
+    /// Every byte dropped, doubled or replaced by each that means something in JSON.
+    #[test]
+    fn the_hand_takes_no_line_that_serde_refuses() {
+        let mut taken = 0;
+        for text in lines() {
+            let text = text.into_bytes();
+            for at in 0..text.len() {
+                let mut changed =
+                    vec![[&text[..at], &text[at + 1..]].concat(), [&text[..=at], &text[at..]].concat()];
+                for byte in *b"0159aAfz-+.,:[]{}\"\\ \n\t\x00\xff" {
+                    changed.push(text.clone());
+                    changed.last_mut().unwrap()[at] = byte;
+                }
+                for text in changed {
+                    if let Some(line) = Line::by_hand(&text) {
+                        taken += 1;
+                        let told = String::from_utf8_lossy(&text);
+                        assert_eq!(serde_json::from_slice::<Line>(&text).ok(), Some(line), "{told}");
+                    }
+                }
+            }
+        }
+        assert!(taken > 500, "{taken}");
+    }
+}
