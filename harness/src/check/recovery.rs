@@ -69,7 +69,7 @@ pub fn recovery_seconds(evidence: &Evidence) -> Option<f64> {
 
 fn writes_after(evidence: &Evidence, healed: u64) -> impl Iterator<Item = &Operation> {
     let operations = evidence.history.operations.iter();
-    operations.filter(move |operation| &*operation.f != "read" && operation.invoked_at >= healed)
+    operations.filter(move |operation| operation.changes() && operation.invoked_at >= healed)
 }
 
 fn told(evidence: &Evidence, write: &Operation) -> Witness {

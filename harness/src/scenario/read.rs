@@ -254,7 +254,7 @@ impl<'a> Reader<'a> {
         {
             let title = format!("{} operations cannot succeed where at most {most} start", ok_min.value);
             let problem = Problem::at(ok_min.span.clone().unwrap_or_default(), title);
-            fields.problem(problem.label("expected at most `rate` times `duration`"));
+            fields.problem(problem.label("expected at most what `rate` and `duration` allow"));
         }
         let ok_min = ok_min.or(1);
         let leader_changes_min = fields.read("leader-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
