@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::acts::Acts;
 use crate::events::{self, EventLog, EventsError};
-use crate::machine::{Answer, KeyValue, Machine};
+use crate::machine::{Answer, KeyValue, Machine, Query, Reading};
 use crate::raft::{
     Effects, Entry, Index, Initial, Input, Message, Options, Proposal, Raft, Reply, RequestId, RoleName, Term,
 };
@@ -38,9 +38,9 @@ pub enum Event {
     },
     /// `stale`: from the state as it is. Otherwise linearizable.
     Read {
-        key: Vec<u8>,
+        query: Query,
         stale: bool,
-        respond: Respond<Option<Vec<u8>>>,
+        respond: Respond<Reading>,
     },
     /// End cleanly.
     Stop {
@@ -104,7 +104,7 @@ pub enum DriverError {
 /// A request whose proposal or read is with the core.
 enum Pending {
     Write(Respond<Answer>),
-    Read { key: Vec<u8>, respond: Respond<Option<Vec<u8>>> },
+    Read { query: Query, respond: Respond<Reading> },
 }
 
 /// What a driver joins.
@@ -208,9 +208,11 @@ impl Driver {
                 let id = self.pend(Pending::Write(respond));
                 batch.proposals.push(Proposal { id, payload });
             }
-            Event::Read { key, stale: true, respond } => answer(respond, Ok(self.machine.get(&key))),
-            Event::Read { key, stale: false, respond } => {
-                let id = self.pend(Pending::Read { key, respond });
+            Event::Read { query, stale: true, respond } => {
+                answer(respond, Ok(self.machine.state().read(&query)));
+            }
+            Event::Read { query, stale: false, respond } => {
+                let id = self.pend(Pending::Read { query, respond });
                 batch.reads.push(id);
             }
             Event::Stop { reason } => batch.stop = Some(reason),
@@ -297,10 +299,10 @@ impl Driver {
                 return;
             }
             Reply::Readable { id } => {
-                let Some(Pending::Read { key, respond }) = self.pending.remove(&id) else {
+                let Some(Pending::Read { query, respond }) = self.pending.remove(&id) else {
                     panic!("request {id} may be read, but is no pending read")
                 };
-                return answer(respond, Ok(self.machine.get(&key)));
+                return answer(respond, Ok(self.machine.state().read(&query)));
             }
             Reply::NotLeader { id, leader } => {
                 let message = match leader {

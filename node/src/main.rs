@@ -240,5 +240,8 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
 
 fn show(outcome: Outcome) -> Result<ExitCode, Failure> {
     println!("{}", outcome.text);
+    if let Some(note) = outcome.note {
+        eprintln!("mkraft-node: {note}");
+    }
     Ok(if outcome.success { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -98,6 +98,41 @@ fn a_person_can_put_get_swap_and_delete() {
 }
 
 #[test]
+fn a_person_can_append_range_and_do_several_things_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let single = Single::start(folder.path());
+    single.kv(&["range"]).code(1).stdout("(none)\n");
+    single.kv(&["append", "log/a", "one"]).success().stdout("ok\n");
+    single.kv(&["append", "log/a", ",two"]).success();
+    single.kv(&["put", "log/b", "x"]).success();
+    single.kv(&["put", "other", "y"]).success();
+    single.kv(&["range", "log/"]).success().stdout("log/a\tone,two\nlog/b\tx\n").stderr("");
+    single
+        .kv(&["range", "--limit", "1", "--after", "log/a"])
+        .success()
+        .stdout("log/b\tx\n")
+        .stderr(contains("there are more keys: --after log/b"));
+
+    let output = single.kv(&["get", "log/b", "--with-version"]).success().get_output().stdout.clone();
+    let output = String::from_utf8(output).unwrap();
+    let (version, value) = output.trim_end().split_once('\t').unwrap();
+    assert_eq!(value, "x");
+    single.kv(&["delete", "log/b", "--version", "1"]).code(1).stdout(format!("{version}\n"));
+    let found = ["--if", "value log/a one,two", "--if", &format!("version log/b {version}")];
+    let then = ["--then", "put c two words", "--then", "append c !", "--then", "get c"];
+    let otherwise = ["--else", "delete log/a"];
+    let txn = [&["txn"], &found[..], &then, &otherwise].concat();
+    single.kv(&txn).success().stdout("ok\nok\ntwo words!\n");
+    single.kv(&["delete", "log/b", "--version", version]).success().stdout("ok\n");
+    single.kv(&txn).code(1).stdout("ok\n");
+    single.kv(&["txn", "--if", "absent log/a", "--then", "get log/a"]).success().stdout("(none)\n");
+
+    single.kv(&["txn", "--then", "put c"]).code(2).stderr(contains("expected `get KEY`, `put KEY VALUE`"));
+    single.kv(&["txn", "--if", "version c x"]).code(2).stderr(contains("\"x\" is not a version"));
+    single.kv(&["txn", "--then", "get "]).code(2).stderr(contains("a key has 1 to 4096 bytes"));
+}
+
+#[test]
 fn a_stopped_node_comes_back_with_what_it_held_and_its_disk_agrees_with_its_evidence() {
     let folder = tempfile::tempdir().unwrap();
     let single = Single::start(folder.path());

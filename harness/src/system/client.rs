@@ -97,8 +97,9 @@ impl NodeClient {
 
     /// True when the key existed.
     pub async fn delete(&self, ticket: Ticket, key: Bytes) -> Result<bool, Failure> {
-        let reply = self.connection().delete(DeleteRequest { ticket: Some(ticket.into()), key }).await?;
-        Ok(reply.into_inner().existed)
+        let request = DeleteRequest { ticket: Some(ticket.into()), key, version: None };
+        let reply = self.connection().delete(request).await?;
+        Ok(reply.into_inner().deleted)
     }
 
     /// `expected`: absent asks that the key does not exist.

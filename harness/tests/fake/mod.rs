@@ -121,7 +121,7 @@ impl Fake {
             return reply.clone();
         }
         store.applied += 1;
-        let reply = CompareAndSwapReply { swapped: change(&mut store), seen: None };
+        let reply = CompareAndSwapReply { swapped: change(&mut store), seen: None, version: 0 };
         store.done.insert(ticket, reply.clone());
         reply
     }
@@ -152,13 +152,13 @@ impl Kv for Fake {
             store.values.insert(key, value);
             true
         });
-        lost(manner, PutReply {})
+        lost(manner, PutReply { version: 0 })
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetReply>, Status> {
         self.receive("get", None).await?;
         let value = self.store.lock().unwrap().values.get(&request.into_inner().key).cloned();
-        Ok(Response::new(GetReply { value }))
+        Ok(Response::new(GetReply { value, version: 0 }))
     }
 
     async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteReply>, Status> {
@@ -181,5 +181,17 @@ impl Kv for Fake {
             swap
         });
         lost(manner, CompareAndSwapReply { seen, ..reply })
+    }
+
+    async fn append(&self, _: Request<AppendRequest>) -> Result<Response<AppendReply>, Status> {
+        Err(Status::unimplemented("no workload appends"))
+    }
+
+    async fn txn(&self, _: Request<TxnRequest>) -> Result<Response<TxnReply>, Status> {
+        Err(Status::unimplemented("no workload has transactions"))
+    }
+
+    async fn range(&self, _: Request<RangeRequest>) -> Result<Response<RangeReply>, Status> {
+        Err(Status::unimplemented("no workload reads ranges"))
     }
 }
