@@ -51,8 +51,16 @@ fn assert_lawful(kind: WorkloadKind, run: &Run) {
     match kind {
         WorkloadKind::Register(_) => {}
         WorkloadKind::Set(_) => elements(run, |operation| match &*operation.f {
-            "add" => vec![("add".into(), operation.key.as_deref().unwrap().into(), operation.value.clone())],
-            _ => vec![("r".into(), operation.key.as_deref().unwrap().into(), operation.result.clone())],
+            "add" => vec![(
+                "add".into(),
+                operation.key.as_deref().unwrap().into(),
+                operation.value.json().into_owned(),
+            )],
+            _ => vec![(
+                "r".into(),
+                operation.key.as_deref().unwrap().into(),
+                operation.result.json().into_owned(),
+            )],
         }),
         WorkloadKind::Append(_) => elements(run, |operation| {
             let value = if operation.ended == Ended::Ok { &operation.result } else { &operation.value };
