@@ -39,6 +39,9 @@ use crate::history::{Ended, Operation};
 /// Findings of one kind, told at most.
 const SHOWN_MAX: usize = 3;
 
+/// Transfers between two reads, told at most: of more of them none says anything.
+const BETWEEN_MAX: usize = 4;
+
 /// Reads see a constant total, and balances that the transfers of their time explain.
 ///
 /// Reads: the operations `read` and `transfer` of a history. Fails: see the file's documentation. Unknown: a value is no
@@ -84,8 +87,8 @@ impl Read<'_> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Transfer {
+struct Transfer<'h> {
+    operation: &'h Operation,
     call: u32,
     /// [`OPEN`] unless it was acknowledged.
     ret: u32,
@@ -100,7 +103,7 @@ struct Bank<'h> {
     /// In the order of their calls.
     reads: Vec<Read<'h>>,
     /// Those that may have happened.
-    transfers: Vec<Transfer>,
+    transfers: Vec<Transfer<'h>>,
     /// Transfers may be missing.
     incomplete: bool,
 }
@@ -125,7 +128,7 @@ impl<'h> Bank<'h> {
                 ("transfer", _) => match transfer(operation) {
                     Some((from, to, amount)) => {
                         let [from, to] = [from, to].map(|name| numbers.get(name.as_str()).copied());
-                        bank.transfers.push(Transfer { call, ret, from, to, amount });
+                        bank.transfers.push(Transfer { operation, call, ret, from, to, amount });
                     }
                     None => {
                         doubt(call, "a transfer whose value is not {\"from\": a, \"to\": b, \"amount\": n}");
@@ -150,7 +153,7 @@ impl<'h> Bank<'h> {
     fn look_at(&self, read: &Read<'h>, expected: i128, flaws: &mut Flaws) {
         let lacking = || self.accounts.iter().zip(&read.balances).filter(|(_, balance)| balance.is_none());
         if !read.strangers.is_empty() || lacking().next().is_some() {
-            flaws.add(Kind::Accounts, &[read], || {
+            flaws.add(Kind::Accounts, &[read.operation], || {
                 let lacking: Vec<_> = lacking().map(|(&name, _)| name).collect();
                 let mut wrong = Vec::new();
                 if !lacking.is_empty() {
@@ -162,14 +165,14 @@ impl<'h> Bank<'h> {
                 format!("a read saw other accounts than the first one: {}", wrong.join(" and "))
             });
         } else if read.total() != expected {
-            flaws.add(Kind::Total, &[read], || {
+            flaws.add(Kind::Total, &[read.operation], || {
                 format!("a read saw {} in sum, where there are {expected}", read.total())
             });
         }
         let below =
             || self.accounts.iter().zip(&read.balances).filter(|(_, balance)| balance.is_some_and(|b| b < 0));
         if below().next().is_some() {
-            flaws.add(Kind::BelowZero, &[read], || {
+            flaws.add(Kind::BelowZero, &[read.operation], || {
                 let told =
                     below().map(|(name, balance)| format!("{} in account {name}", balance.unwrap_or(0)));
                 format!("a read saw less than nothing: {}", told.collect::<Vec<_>>().join(", "))
@@ -195,7 +198,12 @@ impl<'h> Bank<'h> {
                 continue;
             }
             let reads = [one.min(other), one.max(other)].map(|read| &self.reads[read]);
-            flaws.add(Kind::Unexplained, &reads, || {
+            let mut shown: Vec<&Operation> = reads.iter().map(|read| read.operation).collect();
+            let within: Vec<_> = self.between(account as u32, reads).take(BETWEEN_MAX + 1).collect();
+            if within.len() <= BETWEEN_MAX {
+                shown.splice(1..1, within);
+            }
+            flaws.add(Kind::Unexplained, &shown, || {
                 let [before, after] = reads.map(|read| read.balances[account].unwrap_or_default());
                 let (name, by) = (self.accounts[account], low - high);
                 let much = if other < one { "more" } else { "less" };
@@ -205,6 +213,16 @@ impl<'h> Bank<'h> {
                 )
             });
         }
+    }
+
+    /// The transfers that surely came between two reads.
+    fn between(&self, account: u32, [one, other]: [&Read; 2]) -> impl Iterator<Item = &'h Operation> {
+        let (from, to) = (one.ret, other.call);
+        let inside = move |transfer: &&Transfer| {
+            let touches = transfer.from == Some(account) || transfer.to == Some(account);
+            touches && from < transfer.call && transfer.ret < to
+        };
+        self.transfers.iter().filter(inside).map(|transfer| transfer.operation)
     }
 
     /// For each account and read the least and the most that the account can have held at first.
@@ -332,17 +350,22 @@ struct Flaws<'f, 'h> {
 }
 
 impl Flaws<'_, '_> {
-    fn add(&mut self, kind: Kind, reads: &[&Read], text: impl FnOnce() -> String) {
+    fn add(&mut self, kind: Kind, operations: &[&Operation], text: impl FnOnce() -> String) {
         let (findings, count) = self.kinds.entry(kind).or_default();
         *count += 1;
         if findings.len() < SHOWN_MAX {
-            let witness = |read: &&Read| {
-                let Operation { process, result, invoked_at, completed_at, .. } = read.operation;
+            let witness = |&operation: &&Operation| {
+                let Operation { process, value, result, invoked_at, completed_at, .. } = operation;
+                let what = match &*operation.f {
+                    "read" => format!("read {result}"),
+                    f => format!("{f} {value}"),
+                };
                 let (from, to) =
                     (self.book.at(*invoked_at), self.book.at(completed_at.unwrap_or(*invoked_at)));
-                self.book.witness(read.ret, format!("process {process} read {result}, from {from} to {to}"))
+                let line = operation.completion_line.unwrap_or(operation.invoke_line);
+                self.book.witness(line, format!("process {process}'s {what}, from {from} to {to}"))
             };
-            findings.push(Finding::new(text(), reads.iter().map(witness).collect::<Vec<_>>()));
+            findings.push(Finding::new(text(), operations.iter().map(witness).collect::<Vec<_>>()));
         }
     }
 
