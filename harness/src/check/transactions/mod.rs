@@ -125,10 +125,7 @@ pub fn judge_append(book: &Book) -> Verdict {
     tally.examined = with(Ended::Ok, true);
     let (seen, unseen) = (with(Ended::Info, true), with(Ended::Info, false));
     tally.verdict("no transaction was acknowledged", |examined| {
-        let keys = count(transactions.keys.len() as u64, "list");
-        format!(
-            "{} on {keys} have an order, with {seen} open ones that were seen ({unseen}, unobserved, left out)",
-            count(examined, "transaction")
-        )
+        let (all, lists) = (count(examined + seen, "transaction"), count(transactions.keys.len() as u64, "list"));
+        format!("{all} on {lists} have an order ({seen} open ones that were seen among them, {unseen} unobserved left out)")
     })
 }

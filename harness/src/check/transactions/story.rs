@@ -5,7 +5,7 @@
 
 use super::cycles::{Cycle, Link};
 use super::graph::{RT, RW, WR};
-use super::orders::Orders;
+use super::orders::{NOBODY, Orders};
 use super::views::{View, Views};
 use super::words::{Words, bare, list};
 use crate::check::verdict::Finding;
@@ -70,19 +70,19 @@ impl Story<'_, '_> {
         appends.find(|value| !seen.contains(value)).map(bare).unwrap_or_default()
     }
 
-    /// The elements by which the second comes right after the first.
+    /// The elements by which the second comes right after the first; those without a writer may lie between.
     fn neighbours(&self, link: &Link) -> Option<(String, String)> {
         let order = &self.orders.keys[link.key as usize];
-        let pair = order.writers.windows(2).position(|pair| pair == [link.from, link.to])?;
-        let value = |at: usize| match order.read.get(at) {
+        let known = order.writers.iter().enumerate().filter(|&(_, &writer)| writer != NOBODY);
+        let (places, writers): (Vec<usize>, Vec<u32>) = known.unzip();
+        let pair = writers.windows(2).position(|pair| pair == [link.from, link.to])?;
+        let value = |at: usize| match order.read.get(places[at]) {
             Some(value) => Some(bare(value)),
-            // Not read by anybody else: the first of those that follow its read.
-            None => self
-                .words
-                .transactions
-                .appends(link.to, link.key)
-                .find(|value| !order.read.contains(value))
-                .map(bare),
+            // Nobody read it: it is the first of those that follow what its transaction read.
+            None => {
+                let mut appends = self.words.transactions.appends(link.to, link.key);
+                appends.find(|value| !order.read.contains(value)).map(bare)
+            }
         };
         Some((value(pair)?, value(pair + 1)?))
     }
