@@ -27,6 +27,11 @@ pub fn sentences(joined: &Joined, about: &About) -> Vec<String> {
             vec![fate(joined, *entry, joint)]
         }
         About::TwoLeaders { term, .. } => touched(joined, joined.of_term(*term)),
+        // And not what was written in their place.
+        About::Incomplete { term, lacks, .. } => {
+            let lacked = |(entry, _): &(EntryId, _)| u64::from(entry.term) < *term;
+            touched(joined, joined.at(lacks.clone()).filter(lacked))
+        }
         About::Conflict { entries, .. } => {
             touched(joined, entries.iter().filter_map(|&entry| Some((entry, joined.entry(entry)?))))
         }

@@ -16,6 +16,7 @@ use super::verdict::{Finding, Tally, Verdict, count};
 pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut sweep = Sweep::new(evidence);
+    let mut unsure = false;
     // A leader that commits so once does it again: each is told once a term.
     let mut told: BTreeMap<(NodeRef, u64, Option<BTreeSet<u64>>), Told> = BTreeMap::new();
     while let Some((node, boot, fact)) = sweep.next() {
@@ -30,7 +31,10 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
         let fault = match sweep.judge(&commit) {
             Judged::Held => continue,
             // The gap itself is told below.
-            Judged::Unknown => continue,
+            Judged::Unknown => {
+                unsure = true;
+                continue;
+            }
             Judged::Short(short) => Fault::Short(short),
             Judged::Foreign(held) => Fault::Foreign(held),
         };
@@ -48,7 +52,9 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut told: Vec<Told> = told.into_values().collect();
     told.sort_by_key(|told| told.finding.about.at());
     told.into_iter().for_each(|told| tally.violated(told.finding()));
-    tally.doubt_gaps(evidence, Kinds::LOG | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
+    // Lines of a log that are missing matter when what is left is not a quorum.
+    let log = if unsure { Kinds::LOG } else { Kinds::NONE };
+    tally.doubt_gaps(evidence, log | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
     tally.verdict("no leader committed anything in any file", |commits| {
         let commits = count(commits, "commit");
         format!("{commits} by leaders: each was on the disks of a quorum, and of the leader's term")
@@ -199,7 +205,11 @@ impl<'e> Sweep<'e> {
                 |node: &&NodeRef| held(node).zip(reference).is_some_and(|(own, held)| own.agrees(&held));
             let holders: Vec<_> = voters.iter().filter(has).copied().collect();
             let needed = voters.len() / 2 + 1;
-            if holders.len() >= needed {
+            // What a node had before lines went missing it may have cut since.
+            let trusted = |node: &&NodeRef| {
+                self.followed.get(node.0 as usize).is_some_and(|followed| followed.replay.trusted)
+            };
+            if holders.iter().filter(trusted).count() >= needed {
                 continue;
             }
             let unsure = |node: &&NodeRef| {

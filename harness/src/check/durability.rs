@@ -43,8 +43,7 @@ struct HardState {
     vote: Option<(u64, NodeRef, Witness)>,
     /// The highest commit index that lines of the newest boot tell of.
     commit: u64,
-    /// 0, and no line, until one tells of it.
-    snapshot: Option<(u64, Option<Witness>)>,
+    snapshot: Option<(u64, Witness)>,
 }
 
 /// A disk being read back, against the log that lines tell of.
@@ -101,39 +100,51 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
 
 impl HardState {
     fn learn(&mut self, scene: &Scene) {
-        let (name, at) = (scene.evidence.name(scene.node), scene.evidence.at(scene.fact.t));
         match &scene.fact.act {
-            Act::Boot(act) => self.commit = act.commit.max(act.snapshot),
-            Act::Commit { index, .. } | Act::Snapshot { index, .. } => self.commit = self.commit.max(*index),
+            Act::Boot(act) => self.begin(act, scene),
+            Act::Commit { index, term } => {
+                self.commit = self.commit.max(*index);
+                self.in_term(*term, scene);
+            }
+            Act::Role { term, .. } => self.in_term(*term, scene),
+            Act::Vote { term, candidate } => {
+                self.in_term(*term, scene);
+                self.voted(*term, *candidate, scene);
+            }
+            Act::Snapshot { index, installed, .. } => {
+                self.commit = self.commit.max(*index);
+                let verb = if *installed { "installed" } else { "took" };
+                if self.snapshot.as_ref().is_none_or(|(known, _)| known < index) {
+                    self.snapshot =
+                        Some((*index, scene.told(&format!("{verb} a snapshot up to entry {index}"))));
+                }
+            }
             _ => {}
         }
-        let (snapshot, told) = match &scene.fact.act {
-            Act::Boot(act) if act.snapshot > 0 => (act.snapshot, "has"),
-            Act::Snapshot { index, installed: true, .. } => (*index, "installed"),
-            Act::Snapshot { index, .. } => (*index, "took"),
-            _ => (0, "has"),
-        };
-        let known = self.snapshot.get_or_insert((0, None));
-        if known.0 < snapshot {
-            let told = format!("{name} {told} a snapshot up to entry {snapshot} at {at}");
-            *known = (snapshot, Some(witness(scene.boot, scene.fact, told)));
+    }
+
+    /// What was lost is told once: from here on the disk is what it is.
+    fn begin(&mut self, act: &BootAct, scene: &Scene) {
+        self.commit = act.commit.max(act.snapshot);
+        self.term = None;
+        self.in_term(act.term, scene);
+        self.vote = None;
+        if let Some(vote) = act.vote {
+            self.voted(act.term, vote, scene);
         }
-        let (term, vote) = match &scene.fact.act {
-            Act::Boot(act) => (act.term, act.vote.map(|vote| (act.term, vote))),
-            Act::Vote { term, candidate } => (*term, Some((*term, *candidate))),
-            Act::Role { term, .. } | Act::Commit { term, .. } => (*term, None),
-            _ => return,
-        };
+        let has = || scene.told(&format!("has a snapshot up to entry {}", act.snapshot));
+        self.snapshot = (act.snapshot > 0).then(|| (act.snapshot, has()));
+    }
+
+    fn in_term(&mut self, term: u64, scene: &Scene) {
         if self.term.as_ref().is_none_or(|(known, _)| *known < term) {
-            let told = witness(scene.boot, scene.fact, format!("{name} is in term {term} at {at}"));
-            self.term = Some((term, told));
+            self.term = Some((term, scene.told(&format!("is in term {term}"))));
         }
-        if let Some((term, candidate)) = vote {
-            let whom = scene.evidence.name(candidate);
-            let told =
-                witness(scene.boot, scene.fact, format!("{name} voted for {whom} in term {term} at {at}"));
-            self.vote = Some((term, candidate, told));
-        }
+    }
+
+    fn voted(&mut self, term: u64, candidate: NodeRef, scene: &Scene) {
+        let whom = scene.evidence.name(candidate);
+        self.vote = Some((term, candidate, scene.told(&format!("voted for {whom} in term {term}"))));
     }
 }
 
@@ -163,6 +174,12 @@ impl Scene<'_> {
         self.boot.time_of(self.fact)
     }
 
+    /// This line, and what it tells of the node.
+    fn told(&self, what: &str) -> Witness {
+        let at = self.evidence.at(self.fact.t);
+        witness(self.boot, self.fact, format!("{} {what} at {at}", self.name()))
+    }
+
     /// `the disk of n1` at its boot, or in its dump.
     fn disk(&self) -> String {
         match self.boot.number {
@@ -188,18 +205,21 @@ impl Scene<'_> {
                 format!("{disk} gives back commit index {commit}, and no line tells of any above {told}");
             tally.violated(self.finding(text, None, format!("{disk}: commit index {commit}")));
         }
-        let Some((told, before)) = &known.snapshot else { return };
+        let (told, before) = match &known.snapshot {
+            Some((told, before)) => (*told, Some(before.clone())),
+            None => (0, None),
+        };
         let found = begin.snapshot;
-        if found < *told {
+        let after = format!("{disk}: the snapshot ends at {found}");
+        if found < told {
             let text = format!("{disk} gives back a snapshot up to entry {found}, after one up to {told}");
-            let about = About::EntriesLost { node: self.node, entries: found + 1..=*told, at: self.at() };
-            let after = format!("{disk}: the snapshot ends at {found}");
-            tally.violated(self.finding(text, before.clone(), after).about(about));
-        } else if exact && found > *told {
+            let about = About::EntriesLost { node: self.node, entries: found + 1..=told, at: self.at() };
+            tally.violated(self.finding(text, before, after).about(about));
+        } else if exact && found > told {
             let text = format!(
                 "{disk} gives back a snapshot up to entry {found}, and no line tells of any after {told}"
             );
-            tally.violated(self.finding(text, None, format!("{disk}: the snapshot ends at {found}")));
+            tally.violated(self.finding(text, before, after));
         }
     }
 
@@ -224,6 +244,8 @@ impl Scene<'_> {
             None => "no vote".to_owned(),
         };
         let after = format!("{disk}: {found} in term {}", begin.term);
+        // Of another term than the lines tell there is another finding.
+        let in_term = known.term.as_ref().is_some_and(|(term, _)| *term == begin.term);
         match known.vote.as_ref().filter(|(term, ..)| *term == begin.term) {
             Some((_, candidate, _)) if begin.vote == Some(*candidate) => {}
             Some((term, candidate, before)) => {
@@ -234,7 +256,7 @@ impl Scene<'_> {
                 let about = About::HardStateLost { node: self.node, terms: *term..=*term, at: self.at() };
                 tally.violated(self.finding(text, Some(before.clone()), after).about(about));
             }
-            None if exact && begin.vote.is_some() => {
+            None if exact && begin.vote.is_some() && in_term => {
                 let text =
                     format!("{disk} gives back {found} in term {}, of which no line tells", begin.term);
                 tally.violated(self.finding(text, None, after));

@@ -40,7 +40,7 @@ svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; 
 .fault { fill: var(--open); } code { font-size: .9em; }
 details { border-left: 2px solid var(--rule); padding-left: .9rem; margin: .5rem 0 1rem; }
 summary { cursor: pointer; } .clients { margin: .2rem 0 .2rem 1rem; padding: 0; list-style: none; }
-.clients li::before { content: \"\\203a \"; color: var(--faint); }
+.clients li::before { content: \"\\203a\\00a0\"; color: var(--faint); }
 ";
 
 /// The page.

@@ -131,7 +131,7 @@ impl Page {
         let findings = &check.verdict.findings;
         let shown = if self.detail == Detail::All { findings.len() } else { FINDINGS_SHOWN };
         for finding in findings.iter().take(shown) {
-            self.finding(finding);
+            self.finding(finding, None);
             if !finding.causes.is_empty() {
                 self.label("Follows from: ", &finding.causes.join(", "));
             }
@@ -151,7 +151,7 @@ impl Page {
         roots.sort_by_key(|root| root.consequences.is_empty());
         // The first ones, and whatever explains what those before it do not.
         let mut explained: BTreeSet<&str> = BTreeSet::new();
-        let mut shown = 0;
+        let (mut shown, mut before_it) = (0, None);
         for (at, root) in roots.iter().enumerate() {
             let ids = root.consequences.iter().flat_map(|consequence| &consequence.ids);
             let before = explained.len();
@@ -160,7 +160,8 @@ impl Page {
                 continue;
             }
             shown += 1;
-            self.finding(root);
+            self.finding(root, before_it);
+            before_it = Some(root);
             // Several that explain the same are told together.
             let next = roots.get(at + 1).filter(|_| at + 1 < FINDINGS_SHOWN);
             if next.is_none_or(|next| next.consequences != root.consequences) {
@@ -225,7 +226,7 @@ impl Page {
                 .map(|(_, it)| *it)
                 .collect();
             let shown = if self.detail == Detail::All { alike.len() } else { FINDINGS_SHOWN };
-            alike.iter().take(shown).for_each(|finding| self.finding(finding));
+            alike.iter().take(shown).for_each(|finding| self.finding(finding, None));
             let beyond = checks.iter().map(|check| check.verdict.more).max().unwrap_or(0);
             let more = alike.len().saturating_sub(shown) + beyond;
             if more > 0 {
@@ -257,7 +258,7 @@ impl Page {
         }
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    fn finding(&mut self, finding: &Finding, before_it: Option<&Finding>) {
         self.hanging("  - ", 4, &finding.text);
         let place = |witness: &Witness| match witness.line {
             0 => witness.file.clone(),
@@ -275,6 +276,10 @@ impl Page {
             self.line("");
             finding.drawing.iter().for_each(|row| self.line(&format!("    {row}")));
             self.line("");
+        }
+        // Nodes that do the same wrong touch the same operations.
+        if !finding.clients.is_empty() && before_it.is_some_and(|before| before.clients == finding.clients) {
+            return self.label("Clients: ", "the same as above");
         }
         for (at, sentence) in finding.clients.iter().enumerate() {
             self.label(if at == 0 { "Clients: " } else { "         " }, sentence);

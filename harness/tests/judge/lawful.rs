@@ -96,6 +96,8 @@ struct World {
     next: u64,
     bug: Option<Bug>,
     settling: bool,
+    /// Followers are killed between two lines too.
+    sudden: bool,
 }
 
 fn name(node: usize) -> String {
@@ -270,6 +272,9 @@ impl World {
         if agree < own.len().min(other.len()) {
             self.nodes[follower].log.truncate(agree);
             self.event(follower, json!({"event": "truncate", "after": agree}));
+            if self.falls(follower) {
+                return;
+            }
         }
         let upto = self.rng.random_range(agree..=self.nodes[leader].log.len());
         let held = self.nodes[follower].log.len();
@@ -302,6 +307,9 @@ impl World {
             self.nodes[node].commit = index;
             let term = self.nodes[node].term;
             self.event(node, json!({"event": "commit", "index": index, "term": term}));
+            if self.falls(node) {
+                return;
+            }
         }
         self.apply(node, self.nodes[node].commit);
     }
@@ -359,6 +367,14 @@ impl World {
         self.strike("kill", Some(step), &name(node), &[name(node)]);
         (self.nodes[node].alive, self.nodes[node].leads) = (false, false);
         self.ends[node].push(json!({"answered": true, "end": {"signal": 9}}));
+    }
+
+    fn falls(&mut self, node: usize) -> bool {
+        let falls = self.sudden && !self.settling && !self.nodes[node].leads && self.rng.random_bool(0.2);
+        if falls {
+            self.kill(node);
+        }
+        falls
     }
 
     fn step(&mut self) {
@@ -461,15 +477,20 @@ fn append(entries: &[Entry], first: usize, recovered: bool) -> Value {
 
 /// A run that breaks no rule.
 pub fn run(seed: u64) -> Run {
-    world(seed, None)
+    world(seed, None, false)
 }
 
 /// A run of nodes that all have this bug.
 pub fn planted(seed: u64, bug: Bug) -> Run {
-    world(seed, Some(bug))
+    world(seed, Some(bug), false)
 }
 
-fn world(seed: u64, bug: Option<Bug>) -> Run {
+/// A run that breaks no rule, in which nodes are also killed right after a cut or a commit.
+pub fn sudden(seed: u64) -> Run {
+    world(seed, None, true)
+}
+
+fn world(seed: u64, bug: Option<Bug>, sudden: bool) -> Run {
     let mut world = World {
         rng: ChaCha8Rng::seed_from_u64(seed),
         t: EPOCH,
@@ -482,6 +503,7 @@ fn world(seed: u64, bug: Option<Bug>) -> Run {
         next: 1,
         bug,
         settling: false,
+        sudden,
     };
     (0..NODES).for_each(|node| world.boot(node));
     (0..150).for_each(|_| world.step());

@@ -22,7 +22,7 @@ const BUGS: &[(Bug, &str, u64, &str)] = &[
     (Bug::ReadWithoutQuorum, "linearizability", 16, "planted-read-without-quorum"),
 ];
 
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 12;
 
 fn judged(run: &Run) -> Results {
     let folder = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn two_causes_that_have_nothing_to_do_with_one_another_are_both_roots() {
     let is_root = |results: &Results, (check, words, _): &Wrong| {
         roots(results).iter().any(|(name, text)| name == check && text.contains(words))
     };
-    for seed in 0..6 {
+    for seed in 0..3 {
         let runs = BUGS.iter().map(|&(bug, ..)| planted(seed, bug)).chain([run(seed)]);
         for (number, bad) in runs.enumerate() {
             let before = roots(&judged(&bad));
@@ -160,7 +160,7 @@ fn two_causes_that_have_nothing_to_do_with_one_another_are_both_roots() {
         }
     }
     assert_eq!(tried.len(), WRONGS.len(), "{tried:?}");
-    assert!(tried.values().all(|&times| times >= 20), "{tried:?}");
+    assert!(tried.values().all(|&times| times >= 10), "{tried:?}");
 }
 
 /// The kept runs are what the generator makes; `UPDATE_PLANTED=1` writes them anew, before `UPDATE_EXPECTED=1`.
