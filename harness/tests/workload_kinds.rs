@@ -231,14 +231,27 @@ fn a_lock_is_free_again_after_any_open_outcome_even_if_the_node_wakes_late() {
 }
 
 #[test]
-fn a_refused_release_is_asked_for_again() {
-    let workload = Workload { rate: 60, ..workload(LOCK) };
-    let run = run(&workload, &[Manner::Answer], |fakes, now| {
-        let refuses = now.ok >= 10 && now.fail < 40;
-        fakes.set_manner(0, if refuses { Manner::RefuseWrites(ErrorCode::Invalid) } else { Manner::Answer });
-        now.ok >= 60
-    });
-    assert_lawful(LOCK, &run);
+fn a_refused_release_is_asked_for_again_in_another_session_if_that_one_is_lost() {
+    for code in [ErrorCode::Invalid, ErrorCode::SessionUnknown] {
+        // Alone with one lock, a client holds it whenever an odd number of its operations has succeeded.
+        let kind = WorkloadKind::Lock(Lock { keys: 1, hold: Duration::from_millis(100) });
+        let run = run(&Workload { clients: 1, ..workload(kind) }, &[Manner::Answer], |fakes, now| {
+            let refuses = now.ok % 2 == 1 && now.ok >= 3 && now.fail + now.info < 8;
+            fakes.set_manner(0, if refuses { Manner::RefuseWrites(code) } else { Manner::Answer });
+            now.ok >= 9
+        });
+        let refused = |operation: &&Operation| {
+            operation.error.as_deref().is_some_and(|error| error.contains(code.as_str_name()))
+        };
+        let refused: Vec<_> = run.history.operations.iter().filter(refused).collect();
+        assert!(
+            refused.len() >= 8 && refused.iter().all(|operation| &*operation.f == "release"),
+            "{refused:?}"
+        );
+        let sessions: BTreeSet<_> = refused.iter().map(|operation| operation.ticket.unwrap().0).collect();
+        assert_eq!(sessions.len() == refused.len(), code == ErrorCode::SessionUnknown, "{refused:?}");
+        assert_lawful(LOCK, &run);
+    }
 }
 
 #[test]

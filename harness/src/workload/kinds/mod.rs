@@ -26,7 +26,7 @@ pub fn of(kind: WorkloadKind) -> Box<dyn Kind> {
 /// Why a transaction with comparisons did nothing.
 const RACE_LOST: &str = "another came first: a comparison was false";
 
-/// Of one key, how many are looked at in the end: the newest.
+/// So many keys are looked at in the end, where load leaves keys behind: the newest.
 const LAST_LOOKS_MAX: u32 = 1_000;
 
 /// A node in a map, to try operations on without a network.
