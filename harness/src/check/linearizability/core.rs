@@ -26,7 +26,7 @@ const SHOWN_MAX: usize = 16;
 
 /// The story of one key: `whole` are its operations, `acts` those of them that were judged.
 pub fn finding<O: Object>(book: &Book, key: &str, whole: &[O::Act], acts: &[O::Act]) -> Finding {
-    let core = core::<O>(acts);
+    let core = O::gathered(core::<O>(acts));
     let shown: BTreeSet<u32> = core.iter().map(|act| act.span().call).collect();
     let whole = whole.iter().filter(|act| shown.contains(&act.span().call));
     let whole: BTreeMap<u32, &O::Act> = whole.map(|act| (act.span().call, act)).collect();
@@ -57,7 +57,7 @@ pub fn finding<O: Object>(book: &Book, key: &str, whole: &[O::Act], acts: &[O::A
 
 fn row<O: Object>(book: &Book, core: &[O::Act], act: &O::Act, whole: &O::Act) -> Row {
     let span = act.span();
-    let short = |operation: &_| O::short(core, act, whole, operation);
+    let short = |operation: &_| O::short(book.history, core, act, whole, operation);
     Row::of(book, span, book.history.operations.get(span.source as usize).map(short).unwrap_or_default())
 }
 
