@@ -400,7 +400,7 @@ mod tests {
         let searched = Counter::judge(&Counter::needed(&acts), Budget { steps: 20_000, states: 20_000 });
         assert_eq!(searched.conclusion, Conclusion::Linearizable, "{searched:?}");
         let acts = busy(20_000, 30, |_| 1, -20_000);
-        let core = super::super::core::core::<Counter>(&Counter::needed(&acts));
+        let (core, _) = super::super::core::core::<Counter>(&Counter::needed(&acts));
         let told = Counter::gathered(core);
         assert_eq!(told.len(), 3, "{} are told", told.len());
     }

@@ -401,7 +401,7 @@ mod tests {
             }
         }
         // Calls and returns of neighbours overlap here; only the order of lines counts.
-        let core = super::super::core::core::<Set>(&acts);
+        let (core, _) = super::super::core::core::<Set>(&acts);
         assert_eq!(core.len(), 2, "{core:?}");
     }
 }
