@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use imbl::OrdMap;
 use mkraft_proto::v1::command::{Append, CompareAndSwap, Delete, Op, Put};
+use mkraft_proto::v1::state_record::{self, Record};
 use mkraft_proto::v1::{
     AppendReply, Compare, CompareAndSwapReply, DeleteReply, Error, ErrorCode, GetReply, PutReply, RangeReply,
     Txn, TxnOp, TxnReply, TxnResult, compare, range_reply, txn_op, txn_result,
@@ -14,10 +15,10 @@ use prost::Message;
 use prost::bytes::{Bytes, BytesMut};
 
 use super::limits::{self, RANGE_PAIRS_MAX, REPLY_BYTES_MAX, VALUE_BYTES_MAX};
-use super::{Answer, StateMachine};
+use super::{Answer, StateMachine, Unfit};
 use crate::raft::Entry;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct KeyValue(OrdMap<Bytes, Versioned>);
 
 #[derive(Clone, PartialEq, Debug)]
@@ -49,9 +50,34 @@ pub enum Reading {
 }
 
 impl StateMachine for KeyValue {
+    const NAME: &'static str = "kv";
+
     fn apply(&mut self, entry: &Entry, op: Op) -> Answer {
         let result = limits::check(&op).and_then(|()| self.carry_out(entry.index.0, op));
         result.unwrap_or_else(Answer::Refused)
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.0.iter().map(|(key, Versioned { value, version })| {
+            let (key, value) = (key.clone(), value.clone());
+            Record::Pair(state_record::Pair { key, value, version: *version })
+        })
+    }
+
+    fn restore(&mut self, record: Record) -> Result<(), Unfit> {
+        let Record::Pair(state_record::Pair { key, value, version }) = record else {
+            return Err(Unfit("is not of a key-value store".into()));
+        };
+        let checked = limits::check(&Op::Put(Put { key: key.clone(), value: value.clone() }));
+        checked.map_err(|error| Unfit(format!("breaks a bound: {}", error.message)))?;
+        if version == 0 {
+            return Err(Unfit("has a value without a version".into()));
+        }
+        if self.0.get_max().is_some_and(|(last, _)| key <= *last) {
+            return Err(Unfit("has a key out of order".into()));
+        }
+        self.0.insert(key, Versioned { value, version });
+        Ok(())
     }
 }
 

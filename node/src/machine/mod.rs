@@ -3,27 +3,44 @@
 //! In: entries in log order. Out: replies. Never: a clock, randomness, or anything else that two nodes could
 //! disagree about; nor an error: a command that makes no sense is refused alike on every node.
 
+mod freeze;
 mod kv;
 pub mod limits;
+mod recorder;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use freeze::{Frozen, RestoreError, Unfit};
 pub use kv::{KeyValue, Query, Reading};
 /// What a client is told of its command; kept in its session, so that a retry is told the same.
 pub use mkraft_proto::v1::answer::Answer;
-pub use session::Sessions;
+pub use recorder::Recorder;
+pub use session::{ANSWER_BYTES_MAX, SESSIONS_MAX, Sessions};
 
 use mkraft_proto::evidence::Outcome;
+use mkraft_proto::v1::state_record::Record;
 use mkraft_proto::v1::{Command, Error, ErrorCode, OpenSessionReply, command};
 use prost::Message;
 
 use crate::raft::{Entry, EntryKind};
 
 /// The state that commands act on, without sessions.
-pub trait StateMachine: Send {
+///
+/// A clone must cost next to nothing, and share what neither changes: snapshots are written from one, on another
+/// thread, while the original goes on.
+pub trait StateMachine: Clone + Default + Send + 'static {
+    /// What its snapshots say that they are of.
+    const NAME: &'static str;
+
     /// `op` is what `entry` holds. An answer that refuses has had no effect.
     fn apply(&mut self, entry: &Entry, op: command::Op) -> Answer;
+
+    /// All of the state, in an order that depends on nothing else.
+    fn records(&self) -> impl Iterator<Item = Record> + '_;
+
+    /// Adds the next that [`StateMachine::records`] gave; begins with [`Default`].
+    fn restore(&mut self, record: Record) -> Result<(), Unfit>;
 }
 
 /// What an entry did.
@@ -63,7 +80,7 @@ impl<S: StateMachine> Machine<S> {
             }
             Ok(Command { op: Some(op), ticket: Some(ticket) }) => {
                 let state = &mut self.state;
-                let (outcome, answer) = self.sessions.once(&ticket, || state.apply(entry, op));
+                let (outcome, answer) = self.sessions.once(entry.index, &ticket, || state.apply(entry, op));
                 (ticket.session, ticket.sequence, outcome, answer)
             }
             Ok(Command { op: Some(op), ticket: None }) => {

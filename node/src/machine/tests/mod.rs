@@ -1,6 +1,10 @@
 //! What commands do, and what their clients are told.
 
+mod commands;
+mod freeze;
 mod kv;
+mod model;
+mod sessions;
 
 use mkraft_proto::evidence::Outcome;
 use mkraft_proto::v1::command::{self, Op};
