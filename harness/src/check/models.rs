@@ -1,9 +1,18 @@
-//! What a history without a run is judged by: the kind of thing its clients spoke to.
+//! What clients spoke to, and how a history of that is judged.
 //!
-//! In: a history and its model. Out: a verdict. Never: evidence from nodes; there is none.
+//! In: a history and its model. Out: a verdict. Never: evidence from nodes; a history needs none.
+//!
+//! A model is a row of [`ROWS`]: its word, what may be asked of it, its judge.
 
 use super::CheckResult;
-use super::linearizability::{Book, judge_book};
+use super::linearizability::counter::Counter;
+use super::linearizability::lock::Lock;
+use super::linearizability::queue::Queue;
+use super::linearizability::register::Register;
+use super::linearizability::set::Set;
+use super::linearizability::{Book, judge_objects};
+use super::verdict::Verdict;
+use crate::history::function::{Function, Shape};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
@@ -11,37 +20,127 @@ pub enum Model {
     Register,
     /// And `cas`.
     CasRegister,
+    /// `add`, and `read` of all elements.
+    Set,
+    /// `add` of a whole number, and `read`.
+    Counter,
+    /// `enqueue`, and `dequeue` of what is longest in it.
+    Queue,
+    /// `acquire` and `release`.
+    Lock,
 }
+
+struct Row {
+    model: Model,
+    word: &'static str,
+    functions: &'static [Function],
+    claim: &'static str,
+    judge: fn(&Book) -> Verdict,
+}
+
+const READ: Function = Function::new("read", Shape::Ignored, Shape::Anything);
+const WRITE: Function = Function::new("write", Shape::Anything, Shape::Ignored);
+const DELETE: Function = Function::new("delete", Shape::Ignored, Shape::Ignored);
+
+const REGISTER: &[Function] = &[READ, WRITE, DELETE];
+const CAS_REGISTER: &[Function] = &[READ, WRITE, DELETE, Function::new("cas", Shape::Pair, Shape::Ignored)];
+const SET: &[Function] = &[
+    Function::new("add", Shape::Anything, Shape::Ignored),
+    Function::new("read", Shape::Ignored, Shape::List),
+];
+const COUNTER: &[Function] = &[
+    Function::new("add", Shape::WholeNumber, Shape::Ignored),
+    Function::new("read", Shape::Ignored, Shape::WholeNumber),
+];
+const QUEUE: &[Function] = &[
+    Function::new("enqueue", Shape::Something, Shape::Ignored),
+    Function::new("dequeue", Shape::Ignored, Shape::Anything),
+];
+const LOCK: &[Function] = &[
+    Function::new("acquire", Shape::Anything, Shape::Ignored),
+    Function::new("release", Shape::Anything, Shape::Ignored),
+];
+
+const ONE_MACHINE: &str = "clients cannot tell it from one machine";
+
+#[rustfmt::skip]
+const ROWS: [Row; 6] = [
+    Row { model: Model::Register, word: "register", functions: REGISTER, claim: ONE_MACHINE, judge: judge_objects::<Register> },
+    Row { model: Model::CasRegister, word: "cas-register", functions: CAS_REGISTER, claim: ONE_MACHINE, judge: judge_objects::<Register> },
+    Row { model: Model::Set, word: "set", functions: SET, claim: ONE_MACHINE, judge: judge_objects::<Set> },
+    Row { model: Model::Counter, word: "counter", functions: COUNTER, claim: ONE_MACHINE, judge: judge_objects::<Counter> },
+    Row { model: Model::Queue, word: "queue", functions: QUEUE, claim: ONE_MACHINE, judge: judge_objects::<Queue> },
+    Row { model: Model::Lock, word: "lock", functions: LOCK, claim: ONE_MACHINE, judge: judge_objects::<Lock> },
+];
 
 impl Model {
     /// By the word that names it on the command line.
-    pub const WORDS: [&str; 2] = ["register", "cas-register"];
+    pub const WORDS: [&str; ROWS.len()] = {
+        let mut words = [""; ROWS.len()];
+        let mut at = 0;
+        while at < ROWS.len() {
+            words[at] = ROWS[at].word;
+            at += 1;
+        }
+        words
+    };
 
     pub fn of_word(word: &str) -> Option<Model> {
-        match word {
-            "register" => Some(Model::Register),
-            "cas-register" => Some(Model::CasRegister),
-            _ => None,
+        ROWS.iter().find(|row| row.word == word).map(|row| row.model)
+    }
+
+    /// What a run's `workload: { kind: ... }` speaks to: a `register` there is swapped too.
+    pub fn of_workload(kind: &str) -> Option<Model> {
+        match kind {
+            "register" => Some(Model::CasRegister),
+            kind => Model::of_word(kind),
         }
+    }
+
+    pub fn word(self) -> &'static str {
+        self.row().word
     }
 
     /// What may be asked of it.
-    pub fn functions(self) -> &'static [&'static str] {
-        match self {
-            Model::Register => &["read", "write", "delete"],
-            Model::CasRegister => &["read", "write", "delete", "cas"],
-        }
+    pub fn functions(self) -> &'static [Function] {
+        self.row().functions
     }
 
+    /// Judges what clients saw, of a run or of any history.
+    pub fn verdict(self, book: &Book) -> Verdict {
+        (self.row().judge)(book)
+    }
+
+    /// As a check by itself, of a history without a run.
     pub fn judge(self, book: &Book) -> CheckResult {
         CheckResult {
             name: "linearizability".to_owned(),
-            section: match self {
-                Model::Register => "register".to_owned(),
-                Model::CasRegister => "cas-register".to_owned(),
-            },
-            claim: "clients cannot tell it from one machine".to_owned(),
-            verdict: judge_book(book),
+            section: self.row().word.to_owned(),
+            claim: self.row().claim.to_owned(),
+            verdict: self.verdict(book),
         }
+    }
+
+    fn row(self) -> &'static Row {
+        // Rows stand in the order of the models, which a test keeps.
+        &ROWS[self as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_model_has_its_row_and_is_found_by_its_word() {
+        for (place, row) in ROWS.iter().enumerate() {
+            assert_eq!(row.model as usize, place, "{}", row.word);
+            assert_eq!(Model::of_word(row.word), Some(row.model));
+            assert_eq!((row.model.word(), Model::WORDS[place]), (row.word, row.word));
+            assert!(!row.model.functions().is_empty());
+        }
+        assert_eq!(Model::of_word("tree"), None);
+        assert_eq!(Model::of_workload("register"), Some(Model::CasRegister));
+        assert_eq!(Model::of_workload("lock"), Some(Model::Lock));
     }
 }

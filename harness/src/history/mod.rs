@@ -3,6 +3,7 @@
 mod edn;
 pub mod export;
 pub mod folder;
+pub mod function;
 pub mod import;
 mod read;
 mod recorder;

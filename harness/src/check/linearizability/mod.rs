@@ -10,13 +10,23 @@
 //! | object | decided by |
 //! |---|---|
 //! | [`register`] | zones in O(n log n) where each value seen was made once, else the search |
+//! | [`set`] | the chain of what was read, in time linear in that |
+//! | [`counter`] | bounds in O(n log n), then the search, which has no choice where all adds are alike |
+//! | [`queue`] | patterns in O(n log n) where no value is enqueued twice, else (see there) the search |
+//! | [`lock`] | zones in O(n log n) where an owner's operations do not overlap, else the search |
 
 mod core;
+pub mod counter;
+pub mod lock;
 pub mod object;
 mod parallel;
+pub mod queue;
 pub mod register;
 pub mod search;
+pub mod set;
 mod timeline;
+#[cfg(test)]
+mod trials;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

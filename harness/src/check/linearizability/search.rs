@@ -112,8 +112,7 @@ pub trait Machine {
     /// Adds those which may happen and are worth a choice, `candidates` being the others, none of which is an observer
     /// that fits.
     fn wanted(&mut self, _candidates: &[u32], opens: &Opens, choices: &mut Vec<u32>) {
-        let all = opens.classes.iter().filter_map(|&class| opens.first(class));
-        choices.extend(all.filter(|&place| self.fits(place)));
+        choices.extend(opens.all().filter(|&place| self.fits(place)));
     }
 }
 
@@ -158,6 +157,11 @@ impl Opens {
             calls,
             first_ret: OPEN,
         }
+    }
+
+    /// One of each class that has any.
+    pub fn all(&self) -> impl Iterator<Item = u32> {
+        self.classes.iter().filter_map(|&class| self.first(class))
     }
 
     /// The one of this class that is to be taken first, if it was invoked in time.
