@@ -1,7 +1,11 @@
 //! Histories of other systems are judged by the program, and ours leave in a form that it takes back.
+//!
+//! In: `foreign/MODEL.CASE[.keyed].FORM`, and beside each all that is told of it, with the exit code (`UPDATE=1` writes
+//! those anew, to be read before they are kept). Never: a golden text compared in part.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -20,6 +24,42 @@ fn told(output: &Output) -> String {
 
 fn run(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs").join(name)
+}
+
+#[test]
+fn each_foreign_history_is_told_as_expected() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign");
+    let update = std::env::var_os("UPDATE").is_some();
+    let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let (told_files, histories): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+        entries.partition(|path| path.extension().is_some_and(|form| form == "told"));
+    let (mut differing, mut models, mut forms) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for path in &histories {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mut parts = name.split('.');
+        let model = parts.next().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkraft-harness"));
+        command.current_dir(&folder).args(["check", "--history", name, "--model", model]);
+        if name.contains(".keyed.") {
+            command.arg("--keyed");
+        }
+        let output = command.output().unwrap();
+        let told = format!("exit {}\n{}", output.status.code().unwrap(), told(&output));
+        let expected = folder.join(format!("{name}.told"));
+        if update {
+            std::fs::write(&expected, &told).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != told {
+            differing.push(format!("{}, but got:\n{told}", expected.display()));
+        }
+        models.insert(model);
+        forms.insert(parts.next_back().unwrap());
+    }
+    assert!(differing.is_empty(), "expected what stands in {}", differing.join("\nand in "));
+    let expected: BTreeSet<_> =
+        histories.iter().map(|path| PathBuf::from(format!("{}.told", path.display()))).collect();
+    assert!(update || told_files == expected, "a text is left without its history");
+    assert_eq!(models.len(), 6, "{models:?}");
+    assert_eq!(forms.len(), 4, "{forms:?}");
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub enum ImportFault {
     #[error("expected a map of an operation, such as {{:process 0, :type :invoke, :f :read, :value nil}}")]
     NotAMap,
     #[error("expected an object of an operation in JSON: {0}")]
-    NotAnObject(serde_json::Error),
+    NotAnObject(String),
     #[error("expected `{expected}`, found {found}")]
     Sign { expected: &'static str, found: String },
     #[error("expected an operation, such as `0 :invoke :write 3`")]
@@ -235,7 +235,12 @@ fn json(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
         at += blank;
         let mut entries = serde_json::Deserializer::from_str(&text[at..]).into_iter::<JsonEntry>();
         let entry = entries.next().unwrap_or_else(|| Err(serde::de::Error::custom("found the end")));
-        let entry = entry.map_err(|error| (line, ImportFault::NotAnObject(error)))?;
+        // Lines are counted here, from the begin of the file.
+        let why = |error: serde_json::Error| {
+            let text = error.to_string();
+            text.split(" at line ").next().unwrap_or_default().to_owned()
+        };
+        let entry = entry.map_err(|error| (line, ImportFault::NotAnObject(why(error))))?;
         let end = at + entries.byte_offset();
         let process = match &entry.process {
             Value::String(_) => None,
