@@ -280,10 +280,11 @@ impl Machine for CounterMachine {
     }
 
     /// Nothing, where nobody is left to see it.
-    fn wanted(&mut self, _: &[u32], opens: &Opens, choices: &mut Vec<u32>) {
+    fn wanted(&mut self, _: &[u32], opens: &Opens, choices: &mut Vec<u32>) -> bool {
         if self.reads_done < self.reads {
             choices.extend(opens.all());
         }
+        true
     }
 }
 
@@ -392,6 +393,18 @@ mod tests {
         let read = Span { call: 9 * adds, ret: 9 * adds + 1, must: true, source: 0 };
         acts.push(Act { span: read, does: Does::Read(sum + wrong) });
         acts
+    }
+
+    #[test]
+    fn where_the_budget_ends_the_search_says_how_far_it_came() {
+        let span = |call, ret| Span { call, ret, must: true, source: 0 };
+        // Sums of even numbers never come to an odd one, which bounds do not see.
+        let mut acts: Vec<Act> =
+            (1..=40).map(|at| Act { span: span(at, 100 + at), does: Does::Add(1 << at, 1) }).collect();
+        acts.push(Act { span: span(50, 60), does: Does::Read((1 << 35) + 1) });
+        let searched = Counter::judge(&acts, Budget { steps: 5_000, states: 5_000 });
+        assert_eq!((searched.conclusion, searched.total), (Conclusion::OutOfBudget, 41));
+        assert!(searched.reached > 0 && searched.reached < 41, "{searched:?}");
     }
 
     #[test]

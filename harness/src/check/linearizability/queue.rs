@@ -61,7 +61,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::object::{Numbers, OPEN, Object, Reduction, Span, Timed};
-use super::search::{self, Budget, Machine, Opens, Searched, random};
+use super::search::{self, Budget, Machine, Searched, random};
 use crate::history::{Ended, History, Operation};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -433,10 +433,6 @@ impl Machine for QueueMachine {
 
     fn is_dead(&self) -> bool {
         self.stuck > 0
-    }
-
-    fn wanted(&mut self, _: &[u32], opens: &Opens, choices: &mut Vec<u32>) {
-        choices.extend(opens.all().filter(|&place| self.fits(place)));
     }
 }
 

@@ -128,3 +128,14 @@ fn a_stale_read_after_a_long_chain_of_swaps_is_told_with_three() {
         assert_eq!(core.len(), 3, "{core:#?}");
     }
 }
+
+#[test]
+fn few_values_written_again_and_again_by_many_clients_take_few_steps() {
+    for seed in 0..12 {
+        let operations = exhaustive::repeating_history(seed, 1_000, 8);
+        assert_eq!(zones::judge(&operations, OPEN), Zoned::Ambiguous, "seed {seed}");
+        let searched = search(&needed(&operations), Budget::DEFAULT);
+        assert_eq!(searched.conclusion, Conclusion::Linearizable, "seed {seed}: {searched:?}");
+        assert!(searched.steps < 4_000, "seed {seed}: {searched:?}");
+    }
+}
