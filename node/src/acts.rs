@@ -107,6 +107,13 @@ mod tests {
             append_bytes_max: 1 << 10,
             inflight_bytes_max: 1 << 10,
             uncommitted_entries_max: 10,
+            compact_entries: 10,
+            compact_bytes: 1 << 10,
+            tail_entries: 1,
+            tail_bytes: 1 << 10,
+            chunk_bytes: 1 << 10,
+            chunks_per_tick: 1,
+            chunks_inflight_max: 1,
             seed: 0,
         };
         let voters = [NodeId(1), NodeId(2), NodeId(3)].into();

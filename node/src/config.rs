@@ -9,12 +9,19 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::raft::{Configuration, NodeId, Options};
+use crate::storage::CHUNK_BYTES;
 
 /// Ticks a heartbeat interval is divided into: the grain of election timeouts.
 const HEARTBEAT_TICKS: u32 = 5;
 const APPEND_BYTES_MAX: usize = 1 << 20;
 const INFLIGHT_BYTES_MAX: usize = 8 << 20;
 const UNCOMMITTED_ENTRIES_MAX: u64 = 16 << 10;
+const TAIL_ENTRIES: u64 = 16 << 10;
+const CHUNKS_INFLIGHT_MAX: u64 = 8;
+const DEFAULT_COMPACT_ENTRIES: u64 = 256 << 10;
+const DEFAULT_COMPACT_BYTES: u64 = 64 << 20;
+/// A second.
+const DEFAULT_SNAPSHOT_RATE: u64 = 64 << 20;
 const DEFAULT_ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -42,6 +49,15 @@ pub struct Flags {
     /// Between two heartbeats of a leader [default: 100ms]
     #[arg(long, value_name = "DURATION")]
     heartbeat: Option<String>,
+    /// Take a snapshot once the log has grown by this many entries [default: 262144]
+    #[arg(long, value_name = "ENTRIES")]
+    compact_entries: Option<u64>,
+    /// Take a snapshot once the log has grown by this many bytes [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    compact_bytes: Option<u64>,
+    /// Send snapshots to followers with at most this many bytes a second [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    snapshot_rate: Option<u64>,
     /// A YAML file with any of these; `peers` is a map there
     #[arg(long, value_name = "FILE.yaml")]
     config: Option<PathBuf>,
@@ -58,6 +74,9 @@ struct File {
     events: Option<PathBuf>,
     election_timeout: Option<String>,
     heartbeat: Option<String>,
+    compact_entries: Option<u64>,
+    compact_bytes: Option<u64>,
+    snapshot_rate: Option<u64>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -69,6 +88,9 @@ pub struct Config {
     pub events: Option<PathBuf>,
     pub election_timeout: Duration,
     pub heartbeat: Duration,
+    pub compact_entries: u64,
+    pub compact_bytes: u64,
+    pub snapshot_rate: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +139,25 @@ impl Config {
             events: flags.events.or(file.events),
             election_timeout: election_timeout.unwrap_or(DEFAULT_ELECTION_TIMEOUT),
             heartbeat: heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
+            compact_entries: flags
+                .compact_entries
+                .or(file.compact_entries)
+                .unwrap_or(DEFAULT_COMPACT_ENTRIES),
+            compact_bytes: flags.compact_bytes.or(file.compact_bytes).unwrap_or(DEFAULT_COMPACT_BYTES),
+            snapshot_rate: flags.snapshot_rate.or(file.snapshot_rate).unwrap_or(DEFAULT_SNAPSHOT_RATE),
         };
+        let sizes = [
+            ("compact-entries", config.compact_entries),
+            ("compact-bytes", config.compact_bytes),
+            ("snapshot-rate", config.snapshot_rate),
+        ];
+        if let Some((name, value)) = sizes.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Invalid {
+                name,
+                value: value.to_string(),
+                expected: "more than nothing",
+            });
+        }
         // Below this, one late heartbeat is an election.
         if config.election_timeout < 3 * config.heartbeat {
             let (election, heartbeat) = (config.election_timeout, config.heartbeat);
@@ -140,6 +180,14 @@ impl Config {
             append_bytes_max: APPEND_BYTES_MAX,
             inflight_bytes_max: INFLIGHT_BYTES_MAX,
             uncommitted_entries_max: UNCOMMITTED_ENTRIES_MAX,
+            compact_entries: self.compact_entries,
+            compact_bytes: usize::try_from(self.compact_bytes).unwrap_or(usize::MAX),
+            tail_entries: TAIL_ENTRIES.min(self.compact_entries / 4),
+            tail_bytes: usize::try_from(self.compact_bytes / 4).unwrap_or(usize::MAX),
+            chunk_bytes: CHUNK_BYTES as u64,
+            chunks_per_tick: (self.snapshot_rate as f64 * self.tick().as_secs_f64() / CHUNK_BYTES as f64)
+                .ceil() as u64,
+            chunks_inflight_max: CHUNKS_INFLIGHT_MAX,
             seed,
         }
     }
@@ -265,6 +313,7 @@ mod tests {
             (Flags { peers: peers(&["n2=h:+1"]), ..flags() }, "peer: \"h:+1\" is not a host and port"),
             (Flags { peers: peers(&["n1=h:1"]), ..flags() }, "peers: n1 is this node itself"),
             (Flags { peers: peers(&["n2=h:1", "n2=h:2"]), ..flags() }, "peers: n2 is named twice"),
+            (Flags { compact_bytes: Some(0), ..flags() }, "compact-bytes: \"0\" is not more than nothing"),
             (Flags { heartbeat: text("5"), ..flags() }, "heartbeat: \"5\" is not a duration"),
             (Flags { election_timeout: text("200ms"), ..flags() }, "must be at least three times heartbeat"),
         ];

@@ -18,10 +18,12 @@ use tokio::sync::{oneshot, watch};
 pub use inbox::{Arrivals, Inbox};
 
 use crate::acts::Acts;
+use crate::carriers::Carriers;
 use crate::events::{self, EventLog, EventsError};
 use crate::machine::{Answer, KeyValue, Machine, Query, Reading};
 use crate::raft::{
-    Effects, Entry, Index, Initial, Input, Message, Options, Proposal, Raft, Reply, RequestId, RoleName, Term,
+    Body, Effects, Entry, Index, Initial, Input, Message, Options, Position, Proposal, Raft, Reply,
+    RequestId, RoleName, Snapshot, Term,
 };
 use crate::storage::{Storage, StorageError};
 use crate::transport::{NodeStatus, Outbox};
@@ -38,6 +40,20 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 /// What reaches the driver from outside.
 pub enum Event {
     Message(Message),
+    /// A chunk of a snapshot, and its bytes.
+    Chunk {
+        message: Message,
+        data: Vec<u8>,
+    },
+    /// The snapshot that was asked for is on the disk, or it failed.
+    Taken(Result<Snapshot, StorageError>),
+    /// A snapshot of the leader's is on the disk, and this is the machine whose state it holds.
+    Received {
+        snapshot: Snapshot,
+        machine: Box<Machine<KeyValue>>,
+    },
+    /// It could not be kept, or was not what was sent.
+    Unreceived(Position),
     /// A command for the state machine.
     Write {
         payload: Arc<[u8]>,
@@ -58,11 +74,20 @@ pub enum Event {
 pub type Respond<T> = oneshot::Sender<Result<T, Error>>;
 
 impl Event {
+    /// What a peer said.
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Event::Message(message) | Event::Chunk { message, .. } => Some(message),
+            _ => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Event::Message(message) => message.size(),
+            Event::Chunk { data, .. } => data.len(),
             Event::Write { payload, .. } => payload.len(),
-            Event::Read { .. } | Event::Stop { .. } => 0,
+            _ => 0,
         }
     }
 }
@@ -95,7 +120,11 @@ pub struct Parts {
     pub initial: Initial,
     pub tick: Duration,
     pub storage: Storage,
+    /// In the state of the newest snapshot.
+    pub machine: Machine<KeyValue>,
     pub events: Option<EventLog>,
+    /// The other end of `inbox`, for the threads that carry snapshots.
+    pub own: Inbox,
     pub inbox: Arrivals,
     pub outbox: Outbox,
 }
@@ -109,6 +138,9 @@ pub struct Driver {
     acts: Acts,
     inbox: Arrivals,
     outbox: Outbox,
+    carriers: Carriers,
+    /// The machine that the core has chosen to go on with, until the effects that say so are carried out.
+    arrived: Option<(Position, Box<Machine<KeyValue>>)>,
     status: watch::Sender<NodeStatus>,
     tick: Duration,
     requests: RequestId,
@@ -123,19 +155,22 @@ pub struct Driver {
 impl Driver {
     /// Carries out what is known to be committed, and writes the first lines of evidence.
     pub fn new(parts: Parts) -> Result<(Driver, watch::Receiver<NodeStatus>), DriverError> {
-        let Parts { options, initial, tick, storage, events, inbox, outbox } = parts;
-        let applied = initial.snapshot.index;
+        let Parts { options, initial, tick, storage, machine, events, own, inbox, outbox } = parts;
+        let applied = initial.snapshot.position.index;
+        let carriers = Carriers::new(storage.snapshots(), own, outbox.clone());
         let (raft, effects) = Raft::new(options, initial);
         let (status, receiver) = watch::channel(NodeStatus { raft: raft.status(), applied: applied.0 });
         let mut driver = Driver {
             acts: Acts::new(&raft),
             raft,
             storage,
-            machine: Machine::new(KeyValue::default()),
+            machine,
             applied,
             events,
             inbox,
             outbox,
+            carriers,
+            arrived: None,
             status,
             tick,
             requests: 0,
@@ -172,6 +207,11 @@ impl Driver {
                 self.step(Input::Tick, &mut batch.effects);
                 next_tick = Instant::now() + self.tick;
             }
+            if let Some(taken) = batch.taken.take() {
+                let snapshot = taken?;
+                self.record([events::snapshot(&snapshot, false)])?;
+                self.step(Input::Snapshotted(snapshot), &mut batch.effects);
+            }
             if !batch.proposals.is_empty() {
                 self.step(Input::Propose(std::mem::take(&mut batch.proposals)), &mut batch.effects);
             }
@@ -188,6 +228,24 @@ impl Driver {
     fn take(&mut self, event: Event, batch: &mut Batch) {
         match event {
             Event::Message(message) => self.step(Input::Message(message), &mut batch.effects),
+            // Without room for its bytes it is as good as lost, and will be sent again.
+            Event::Chunk { message, data } => {
+                if self.carriers.have_room() {
+                    self.step(Input::Message(message), &mut batch.effects);
+                    if let Some(accept) = batch.effects.accept.pop() {
+                        self.carriers.keep(accept, data);
+                    }
+                }
+            }
+            Event::Taken(taken) => batch.taken = Some(taken),
+            Event::Received { snapshot, machine } => {
+                let position = snapshot.position;
+                self.step(Input::Received(snapshot), &mut batch.effects);
+                if batch.effects.install.as_ref().is_some_and(|chosen| chosen.position == position) {
+                    self.arrived = Some((position, machine));
+                }
+            }
+            Event::Unreceived(position) => self.step(Input::Unreceived(position), &mut batch.effects),
             Event::Write { payload, respond } => {
                 let bytes = payload.len();
                 if self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > UNCOMMITTED_BYTES_MAX {
@@ -225,18 +283,24 @@ impl Driver {
             let leading = self.acts.take_leading();
             self.record(leading)?;
             for message in effects.send {
-                self.outbox.send(message);
+                match message.body {
+                    Body::Chunk { .. } => self.carriers.send(message),
+                    _ => self.outbox.send(message),
+                }
             }
             let mut next = Effects::default();
             let standing = self.acts.take_standing();
+            let installed = effects.install.as_ref().map(|snapshot| events::snapshot(snapshot, true));
             match effects.persist {
                 Some(persist) => {
                     self.storage.write(&persist.write)?;
                     let commit = self.acts.take_commit();
-                    self.record(standing.into_iter().chain(events::durable(&persist.write)).chain(commit))?;
+                    let lines = standing.into_iter().chain(events::durable(&persist.write, installed));
+                    self.record(lines.chain(commit))?;
                     self.step(Input::Persisted(persist.id), &mut next);
                 }
                 None => {
+                    assert!(installed.is_none(), "a snapshot is installed only with a write that says so");
                     let commit = self.acts.take_commit();
                     self.record(standing.into_iter().chain(commit))?;
                 }
@@ -244,7 +308,14 @@ impl Driver {
             for message in effects.send_durable {
                 self.outbox.send(message);
             }
+            if let Some(snapshot) = effects.install {
+                self.install(&snapshot);
+            }
             self.apply(effects.apply)?;
+            if effects.take {
+                let (position, configuration) = self.raft.snapshot_at(self.applied);
+                self.carriers.take(self.machine.freeze(), position, configuration);
+            }
             for reply in effects.reply {
                 self.reply(reply);
             }
@@ -255,6 +326,18 @@ impl Driver {
             }
             effects = next;
         }
+    }
+
+    fn install(&mut self, snapshot: &Snapshot) {
+        let Some((position, machine)) = self.arrived.take() else {
+            panic!("{snapshot:?} is to be installed, but its machine has not come")
+        };
+        assert_eq!(position, snapshot.position, "another machine has come than is to be installed");
+        let before = std::mem::replace(&mut self.machine, *machine);
+        self.applied = position.index;
+        tracing::info!(index = %position.index, bytes = snapshot.bytes, "installed a snapshot from the leader");
+        // To let go of a large state takes long.
+        std::thread::spawn(move || drop(before));
     }
 
     fn apply(&mut self, entries: Vec<Entry>) -> Result<(), DriverError> {
@@ -365,6 +448,7 @@ struct Batch {
     effects: Effects,
     proposals: Vec<Proposal>,
     reads: Vec<RequestId>,
+    taken: Option<Result<Snapshot, StorageError>>,
     stop: Option<String>,
 }
 
@@ -402,9 +486,16 @@ mod tests {
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 1 << 20,
             uncommitted_entries_max: 1 << 10,
+            compact_entries: 1 << 10,
+            compact_bytes: 1 << 20,
+            tail_entries: 1 << 8,
+            tail_bytes: 1 << 18,
+            chunk_bytes: 1 << 18,
+            chunks_per_tick: 1,
+            chunks_inflight_max: 1,
             seed: 1,
         };
-        let (_sender, inbox) = Inbox::new();
+        let (own, inbox) = Inbox::new();
         let parts = Parts {
             options,
             initial: Initial {
@@ -413,7 +504,9 @@ mod tests {
             },
             tick: Duration::from_millis(1),
             storage,
+            machine: Machine::default(),
             events: None,
+            own,
             inbox,
             outbox: Outbox::default(),
         };

@@ -10,6 +10,7 @@ use mkraft_node::client::{self, KvArgs, Nodes, Outcome};
 use mkraft_node::config::{Config, Flags};
 use mkraft_node::driver::{Driver, Inbox, Parts};
 use mkraft_node::events::{self, EventLog};
+use mkraft_node::machine::{KeyValue, Machine};
 use mkraft_node::raft::Initial;
 use mkraft_node::storage::{self, Storage};
 use mkraft_node::transport::{Outbox, Transport};
@@ -95,9 +96,14 @@ fn run(flags: Flags) -> Result<(), Failure> {
         }
         None => None,
     };
+    let machine = match &recovered.snapshot {
+        Some(snapshot) => Machine::restore(storage.snapshots().open(snapshot.position)?)?,
+        None => Machine::new(KeyValue::default()),
+    };
     let initial = Initial {
         hard_state: recovered.hard_state,
-        snapshot: recovered.begin,
+        begin: recovered.begin,
+        snapshot: recovered.snapshot.unwrap_or_default(),
         entries: recovered.entries,
         configuration: config.configuration(),
     };
@@ -110,7 +116,9 @@ fn run(flags: Flags) -> Result<(), Failure> {
         initial,
         tick: config.tick(),
         storage,
+        machine,
         events,
+        own: inbox.clone(),
         inbox: receiver,
         outbox: outbox.clone(),
     };

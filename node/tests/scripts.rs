@@ -8,7 +8,7 @@
 //!
 //! | command | what happens |
 //! |---|---|
-//! | `cluster nodes=3 [leader=1] [seed=] [append-bytes=] [inflight-bytes=] [uncommitted=]` | first, once |
+//! | `cluster nodes=3 [leader=1] [seed=] [append-bytes=] [inflight-bytes=] [uncommitted=] [compact=] [tail=] [chunk=] [chunks=]` | first, once |
 //! | `given N term=4 log=1,1,4 [vote=2] [commit=1]` | the node restarts with this past |
 //! | `tick N [count]`, `campaign N` | time passes on a node; until it campaigns |
 //! | `forget N...` | time passes until these no longer hear their leader |
@@ -18,6 +18,7 @@
 //! | `hold LINK...`, `release LINK...` | what is sent waits |
 //! | `deliver A->B [count]`, `drop A->B [count]` | the oldest messages that wait on a link |
 //! | `duplicate A->B`, `reverse A->B` | the oldest comes twice; the newest comes first |
+//! | `snapshot hold N`, `snapshot spoil N`, `snapshot release N` | what it takes or received waits; is bad; is done |
 //! | `disk hold N`, `disk write N [count]`, `disk release N` | writes wait; some complete; all do |
 //! | `forge [at=N] n2@3 -> n1 Append prev=1@1 entries=2@3 commit=0` | a message that no node has sent |
 //! | `status [N...]`, `log [N...]`, `held` | prints |
@@ -142,6 +143,7 @@ impl Play {
             "duplicate" => lab.duplicate(link(rest.first().ok_or("expected a link")?)?)?,
             "reverse" => lab.reverse(link(rest.first().ok_or("expected a link")?)?)?,
             "disk" => disk(lab, rest)?,
+            "snapshot" => snapshot(lab, rest)?,
             "forge" => forge(lab, rest)?,
             "status" => status(lab, rest)?,
             "log" => log(lab, rest)?,
@@ -171,6 +173,10 @@ fn build(options: &[&str]) -> Result<Lab, String> {
             "seed" => settings.seed = value,
             "append-bytes" => settings.append_bytes_max = value as usize,
             "inflight-bytes" => settings.inflight_bytes_max = value as usize,
+            "compact" => settings.compact_entries = value,
+            "tail" => settings.tail_entries = value,
+            "chunk" => settings.chunk_entries = value,
+            "chunks" => settings.chunks_inflight_max = value,
             "uncommitted" => settings.uncommitted_entries_max = value,
             _ => return Err(format!("a cluster has no `{key}`")),
         }
@@ -211,6 +217,18 @@ fn disk(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+fn snapshot(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
+    let [act, rest @ ..] = words else { return Err("expected `snapshot hold`, `spoil` or `release`".into()) };
+    let id = one(lab, rest)?;
+    match *act {
+        "hold" => lab.hold_snapshots(id),
+        "spoil" => lab.spoil_snapshot(id),
+        "release" => lab.release_snapshots(id),
+        _ => return Err(format!("a snapshot cannot `{act}`")),
+    }
+    Ok(())
+}
+
 fn forge(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     let at = words.first().and_then(|word| word.strip_prefix("at="));
     let message = words::parse_message(if at.is_some() { &words[1..] } else { words })?;
@@ -244,7 +262,11 @@ fn status(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
 fn log(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     for id in nodes(lab, if words.is_empty() { &["all"] } else { words })? {
         let server = &lab.servers[&id];
+        let begin = server.core().map_or(server.disk.durable.begin, |core| core.begin());
         let mut line = format!("{id} log");
+        if begin.index.0 > 0 {
+            line += &format!(" after {begin:?}");
+        }
         let held: Vec<_> = match server.core() {
             Some(core) => core.entries().cloned().collect(),
             None => server.disk.durable.entries.clone(),

@@ -58,6 +58,13 @@ impl Inbox {
         })
     }
 
+    /// Waits for room: for what a thread of this node has done.
+    pub fn deliver(&self, event: Event) {
+        self.waiting.fetch_add(event.bytes(), Ordering::Relaxed);
+        // Without a driver there is nobody left to tell.
+        let _ = self.sender.send(event);
+    }
+
     /// Waits for room.
     pub fn stop(&self, reason: String) {
         // Without a driver there is nothing left to stop.

@@ -6,7 +6,8 @@
 //! Whatever passes here cannot make the handlers panic: positions are in order, terms are of the past, and
 //! what a reply claims of this node's log is there.
 
-use super::{AppendOutcome, Body, Entry, Message, NodeId, Position, Raft, Role, Term};
+use super::progress::Flow;
+use super::{AppendOutcome, Body, Entry, Index, Message, NodeId, Position, Raft, Role, Term};
 
 /// How far a term may be ahead of this node's own: a century of elections, ten a second. Without a bound, one
 /// message with the greatest term there is would end all elections for ever.
@@ -29,6 +30,21 @@ impl Raft {
                 let denied = || self.denies_leader(from, term) || self.denies_committed(*prev, entries);
                 well_formed(*prev, entries, term) && (term < self.term || !denied())
             }
+            Body::Chunk { snapshot, number, .. } => {
+                let position = snapshot.position;
+                let known = self.log.term_at(position.index).filter(|_| position.index <= self.commit);
+                let denied =
+                    self.denies_leader(from, term) || known.is_some_and(|known| known != position.term);
+                let possible = position.index > Index(0) && position.term <= term && position.term > Term(0);
+                possible
+                    && *number < snapshot.chunks(self.options.chunk_bytes)
+                    && !snapshot.configuration.voters.is_empty()
+                    && (term < self.term || !denied)
+            }
+            // An answer to this node's own; what deposes it is an AppendReply.
+            Body::ChunkReply { stream, next } => {
+                term <= self.term && self.admits_chunk_reply(from, term, *stream, *next)
+            }
             Body::AppendReply { round, outcome } => self.admits_append_reply(from, term, *round, outcome),
         }
     }
@@ -41,6 +57,17 @@ impl Raft {
         let (AppendOutcome::Matched(index) | AppendOutcome::Conflict { prev: index, .. }) = *outcome;
         let known = leader.progress.contains_key(&from) && round <= leader.reads.round();
         term < self.term || (known && index <= self.log.last().index)
+    }
+
+    fn admits_chunk_reply(&self, from: NodeId, term: Term, stream: u64, next: u64) -> bool {
+        let Role::Leader(leader) = &self.role else { return true };
+        if term < self.term {
+            return true;
+        }
+        leader.progress.get(&from).is_some_and(|progress| match &progress.flow {
+            Flow::Snapshot(transfer) if transfer.stream == stream => transfer.admits(next),
+            _ => stream <= leader.streams,
+        })
     }
 
     /// True when another leads this term already (§5.2).

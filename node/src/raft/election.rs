@@ -97,6 +97,8 @@ impl Raft {
             first: last.next(),
             reads: Reads::default(),
             heartbeat_elapsed: 0,
+            streams: 0,
+            chunks_left: self.options.chunks_per_tick,
         };
         self.role = Role::Leader(Box::new(leader));
         self.leader = Some(own);

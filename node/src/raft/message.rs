@@ -143,6 +143,13 @@ pub struct Snapshot {
     pub digest: u64,
 }
 
+impl Snapshot {
+    /// How many chunks of at most this length its state goes in; an empty one takes one too.
+    pub fn chunks(&self, chunk_bytes: u64) -> u64 {
+        self.bytes.div_ceil(chunk_bytes).max(1)
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
     pub from: NodeId,
@@ -174,6 +181,18 @@ pub enum Body {
         round: u64,
         outcome: AppendOutcome,
     },
+    /// InstallSnapshot of §7, chunk by chunk; the bytes of chunk `number` go beside it, outside the core.
+    Chunk {
+        snapshot: Snapshot,
+        /// The leader's name for this attempt.
+        stream: u64,
+        number: u64,
+    },
+    /// All chunks before `next` are there. That the snapshot is installed, only `Matched` says.
+    ChunkReply {
+        stream: u64,
+        next: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,7 +216,7 @@ impl Message {
 impl Body {
     /// True for what answers a request; it travels back on the stream on which the request came.
     pub fn is_reply(&self) -> bool {
-        matches!(self, Body::VoteReply { .. } | Body::AppendReply { .. })
+        matches!(self, Body::VoteReply { .. } | Body::AppendReply { .. } | Body::ChunkReply { .. })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Raft as a pure state machine: leader election, log replication, linearizable reads.
+//! Raft as a pure state machine: leader election, log replication, linearizable reads, snapshots.
 //!
 //! In: one [`Input`] at a time. Out: [`Effects`], carried out in field order by `driver`, its only caller.
 //! Never: a clock, a disk, a socket, a thread, an `async`, a `Result`, unseeded randomness.
@@ -21,6 +21,7 @@ mod progress;
 mod quorum;
 mod reads;
 mod replication;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ use log::Log;
 use progress::Progress;
 use quorum::Votes;
 use reads::Reads;
+use snapshot::Receiving;
 
 /// What a core is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -44,6 +46,18 @@ pub struct Options {
     pub inflight_bytes_max: usize,
     /// Entries a leader holds that are not committed; beyond it, proposals are refused as busy.
     pub uncommitted_entries_max: u64,
+    /// A snapshot is due when this much is committed since the last one.
+    pub compact_entries: u64,
+    pub compact_bytes: usize,
+    /// Of the entries that a snapshot covers, at most these stay in the log, for followers that lag a little.
+    pub tail_entries: u64,
+    pub tail_bytes: usize,
+    /// A snapshot goes to a follower in chunks of this length.
+    pub chunk_bytes: u64,
+    /// To all followers together.
+    pub chunks_per_tick: u64,
+    /// To one follower, and not yet acknowledged.
+    pub chunks_inflight_max: u64,
     /// Of the election timeouts.
     pub seed: u64,
 }
@@ -53,8 +67,11 @@ pub struct Options {
 pub struct Initial {
     pub hard_state: HardState,
     /// The log begins after this.
-    pub snapshot: Position,
+    pub begin: Position,
     pub entries: Vec<Entry>,
+    /// At or after `begin`, and in the log; the default where there is none.
+    pub snapshot: Snapshot,
+    /// Where no snapshot says otherwise.
     pub configuration: Configuration,
 }
 
@@ -69,6 +86,20 @@ pub enum Input {
     Read(Vec<RequestId>),
     /// A write of an earlier [`Effects::persist`] is durable, and so are all before it.
     Persisted(WriteId),
+    /// The snapshot that [`Effects::take`] asked for stands on the disk, read back and found whole.
+    Snapshotted(Snapshot),
+    /// So does one whose chunks were all accepted.
+    Received(Snapshot),
+    /// It does not, and what there is of it is gone.
+    Unreceived(Position),
+}
+
+/// A chunk to be kept: all before it were.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accept {
+    pub snapshot: Snapshot,
+    pub number: u64,
+    pub last: bool,
 }
 
 /// The caller's name for a request, given back in its [`Reply`].
@@ -116,9 +147,15 @@ pub struct Effects {
     pub persist: Option<Persist>,
     /// Only when all persisted so far is durable: votes, acknowledgements and requests for votes.
     pub send_durable: Vec<Message>,
+    /// The state of this snapshot, which was received, takes the place of the machine's.
+    pub install: Option<Snapshot>,
     /// Committed entries, in order and without gaps.
     pub apply: Vec<Entry>,
     pub reply: Vec<Reply>,
+    /// Of the messages of this step, the chunks whose bytes count.
+    pub accept: Vec<Accept>,
+    /// A snapshot of the state as it now is, please; see [`Raft::snapshot_at`] for what it stands for.
+    pub take: bool,
 }
 
 impl Effects {
@@ -133,8 +170,15 @@ impl Effects {
             (first, second) => first.or(second),
         };
         self.send_durable.extend(later.send_durable);
+        if later.install.is_some() {
+            // The new state holds what these would have done.
+            self.apply.clear();
+            self.install = later.install;
+        }
         self.apply.extend(later.apply);
         self.reply.extend(later.reply);
+        self.accept.extend(later.accept);
+        self.take |= later.take;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -162,6 +206,10 @@ struct Leader {
     first: Index,
     reads: Reads,
     heartbeat_elapsed: u32,
+    /// Attempts to send a snapshot, of all followers.
+    streams: u64,
+    /// Until the next tick.
+    chunks_left: u64,
 }
 
 /// What a role is called outside.
@@ -190,6 +238,13 @@ pub struct Raft {
     vote: Option<NodeId>,
     log: Log,
     commit: Index,
+    /// Bytes of the entries that are committed and in no snapshot.
+    committed_bytes: usize,
+    /// The newest.
+    snapshot: Snapshot,
+    /// One was asked for.
+    taking: bool,
+    receiving: Option<Receiving>,
     configuration: Configuration,
     role: Role,
     leader: Option<NodeId>,
@@ -210,7 +265,15 @@ impl Raft {
     /// A follower. Its first [`Effects`] hold the entries known to be committed.
     pub fn new(options: Options, initial: Initial) -> (Raft, Effects) {
         let HardState { term, vote, commit } = initial.hard_state;
-        let log = Log::new(initial.snapshot, initial.entries);
+        let log = Log::new(initial.begin, initial.entries);
+        let snapshot = initial.snapshot;
+        assert!(
+            log.holds(snapshot.position),
+            "the disk holds a snapshot of {:?}, but its log is {:?} to {:?}",
+            snapshot.position,
+            log.begin(),
+            log.last()
+        );
         assert!(options.election_ticks > options.heartbeat_ticks, "a leader must be heard before a campaign");
         assert!(
             commit <= log.last().index,
@@ -223,9 +286,16 @@ impl Raft {
             options,
             term,
             vote,
-            commit: log.snapshot().index,
+            commit: snapshot.position.index,
+            committed_bytes: 0,
+            taking: false,
+            receiving: None,
             log,
-            configuration: initial.configuration,
+            configuration: match snapshot.position.index {
+                Index(0) => initial.configuration,
+                _ => snapshot.configuration.clone(),
+            },
+            snapshot,
             role: Role::Follower,
             leader: None,
             election_elapsed: 0,
@@ -248,6 +318,9 @@ impl Raft {
             Input::Propose(proposals) => self.propose(proposals),
             Input::Read(ids) => self.read(ids),
             Input::Persisted(write) => self.persisted(write),
+            Input::Snapshotted(snapshot) => self.snapshotted(snapshot),
+            Input::Received(snapshot) => self.received(snapshot),
+            Input::Unreceived(position) => self.unreceived(position),
         }
         self.take_effects()
     }
@@ -270,7 +343,7 @@ impl Raft {
         &self.configuration
     }
 
-    /// The log after its snapshot.
+    /// The log after its begin.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.log.entries()
     }
@@ -305,6 +378,7 @@ impl Raft {
             if heartbeat {
                 self.heartbeat();
             }
+            self.tick_transfers();
         } else if self.election_elapsed >= self.election_timeout && self.is_voter() {
             self.pre_campaign();
         }
@@ -334,7 +408,9 @@ impl Raft {
             Body::AppendReply { round, outcome } if term == self.term => {
                 self.append_reply(from, round, outcome)
             }
-            Body::VoteReply { .. } | Body::AppendReply { .. } => {} // Of an earlier term: counts for nothing.
+            Body::Chunk { snapshot, stream, number } => self.chunk(from, term, snapshot, stream, number),
+            Body::ChunkReply { stream, next } if term == self.term => self.chunk_reply(from, stream, next),
+            Body::VoteReply { .. } | Body::AppendReply { .. } | Body::ChunkReply { .. } => {} // Of an earlier term: counts for nothing.
         }
     }
 
@@ -384,8 +460,12 @@ impl Raft {
                 "commit {index} is beyond the log's {:?}",
                 self.log.last()
             );
-            self.effects.apply.extend(self.log.range(self.commit.next(), index).cloned());
+            for entry in self.log.range(self.commit.next(), index) {
+                self.committed_bytes += entry.size();
+                self.effects.apply.push(entry.clone());
+            }
             self.commit = index;
+            self.consider_snapshot();
         }
     }
 

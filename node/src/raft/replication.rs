@@ -56,6 +56,9 @@ impl Raft {
             if progress.next_index > last || !progress.may_send(self.options.inflight_bytes_max) {
                 return;
             }
+            if progress.next_index <= self.log.begin().index {
+                return self.begin_transfer(peer);
+            }
             let prev = progress.next_index.prev();
             let mut bytes = 0;
             let mut entries = Vec::new();
@@ -78,12 +81,30 @@ impl Raft {
             leader.heartbeat_elapsed = 0;
             let round = leader.reads.round();
             let Some(progress) = leader.progress.get_mut(&peer) else { continue };
-            if let Flow::Probe { waiting } = &mut progress.flow {
-                *waiting = true;
+            if progress.next_index <= self.log.begin().index {
+                self.begin_transfer(peer);
             }
-            let prev = progress.next_index.prev();
-            self.send_append_at(peer, prev, Vec::new(), round);
+            self.heartbeat_to(peer, round);
         }
+    }
+
+    fn heartbeat_to(&mut self, peer: NodeId, round: u64) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&peer) else { return };
+        let prev = progress.next_index.prev();
+        match &mut progress.flow {
+            Flow::Probe { waiting } => *waiting = true,
+            Flow::Replicate(_) => {}
+            Flow::Snapshot(transfer) => {
+                // Once it is installed, the follower agrees here, whatever became of its answers.
+                let commit = self.commit;
+                let body =
+                    Body::Append { prev: transfer.snapshot.position, entries: Vec::new(), commit, round };
+                self.send(peer, body);
+                return self.keep_transfer(peer);
+            }
+        }
+        self.send_append_at(peer, prev, Vec::new(), round);
     }
 
     fn send_append_at(&mut self, peer: NodeId, prev: Index, entries: Vec<Entry>, round: u64) {
@@ -102,18 +123,9 @@ impl Raft {
         commit: Index,
         round: u64,
     ) {
-        if term < self.term {
-            // The reply's term is what deposes the sender. It says nothing else: the sender may lead again in
-            // this very term, with rounds and positions of its own, when a late append of its earlier
-            // leadership is answered. An echoed round would then confirm a read that nobody confirmed.
-            let outcome = AppendOutcome::Conflict { prev: Index(0), hint: Position::default() };
-            return self.send_durable(from, Body::AppendReply { round: 0, outcome });
+        if !self.follows(from, term) {
+            return;
         }
-        if !matches!(self.role, Role::Follower) {
-            self.become_follower(term);
-        }
-        self.leader = Some(from);
-        self.election_elapsed = 0;
         if prev.index > self.commit && !self.log.holds(prev) {
             let hint = self.log.newest_with_term_at_most(prev.index, prev.term);
             let outcome = AppendOutcome::Conflict { prev: prev.index, hint };
@@ -124,6 +136,24 @@ impl Raft {
         // What lies beyond the last entry of this append has not been compared with the leader's log.
         self.commit_to(commit.min(verified));
         self.send_durable(from, Body::AppendReply { round, outcome: AppendOutcome::Matched(verified) });
+    }
+
+    /// Follows the sender of what only a leader sends; false when its term is over.
+    pub(super) fn follows(&mut self, from: NodeId, term: Term) -> bool {
+        if term < self.term {
+            // The reply's term is what deposes the sender. It says nothing else: the sender may lead again in
+            // this very term, with rounds and positions of its own, when a late append of its earlier
+            // leadership is answered. An echoed round would then confirm a read that nobody confirmed.
+            let outcome = AppendOutcome::Conflict { prev: Index(0), hint: Position::default() };
+            self.send_durable(from, Body::AppendReply { round: 0, outcome });
+            return false;
+        }
+        if !matches!(self.role, Role::Follower) {
+            self.become_follower(term);
+        }
+        self.leader = Some(from);
+        self.election_elapsed = 0;
+        true
     }
 
     /// Adds the entries that the log does not hold yet, cutting those that conflict with them. A delayed
@@ -149,11 +179,13 @@ impl Raft {
         progress.round = progress.round.max(round);
         match outcome {
             AppendOutcome::Matched(index) => {
-                progress.matched(index);
+                progress.matched(index, self.log.begin().index);
                 self.advance_commit();
             }
             AppendOutcome::Conflict { prev, hint } => {
-                if progress.conflicts(prev) {
+                if progress.conflicts(prev) && hint.index < self.log.begin().index {
+                    self.begin_transfer(from);
+                } else if progress.conflicts(prev) {
                     let agreed = self.log.newest_with_term_at_most(hint.index, hint.term).index;
                     progress.probe(agreed.next().min(prev));
                 }

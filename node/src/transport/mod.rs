@@ -62,11 +62,25 @@ struct Queue {
 impl Outbox {
     /// Hands the message to its stream, or drops it where there is none or its queue is full.
     pub fn send(&self, message: Message) {
+        let (to, reply) = (message.to, message.body.is_reply());
+        self.offer(to, reply, || wire::encode(message));
+    }
+
+    /// The same for a chunk of a snapshot, with its bytes.
+    pub fn send_chunk(&self, message: Message, data: Vec<u8>) {
+        self.offer(message.to, false, || wire::encode_chunk(message, data));
+    }
+
+    /// True while a stream to this peer stands.
+    pub fn reaches(&self, peer: NodeId) -> bool {
+        self.lock().requests.contains_key(&peer)
+    }
+
+    fn offer(&self, to: NodeId, reply: bool, encode: impl FnOnce() -> v1::Envelope) {
         let queues = self.lock();
-        let to = message.to;
-        let queue = if message.body.is_reply() { queues.replies.get(&to) } else { queues.requests.get(&to) };
+        let queue = if reply { queues.replies.get(&to) } else { queues.requests.get(&to) };
         let Some(queue) = queue else { return };
-        if queue.sender.try_send(wire::encode(message)).is_err() {
+        if queue.sender.try_send(encode()).is_err() {
             tracing::debug!(%to, "dropped a message: the queue is full or its stream has ended");
         }
     }

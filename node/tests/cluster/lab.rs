@@ -35,6 +35,8 @@ pub struct Lab {
     held: BTreeMap<Link, VecDeque<Message>>,
     cut: BTreeSet<Link>,
     held_disks: BTreeSet<NodeId>,
+    /// Whose snapshots are neither taken nor taken in until they are released.
+    held_snapshots: BTreeSet<NodeId>,
     requests: RequestId,
     trace: Vec<String>,
     /// What the trace last said of each server.
@@ -54,6 +56,12 @@ pub struct Settings {
     pub append_bytes_max: usize,
     pub inflight_bytes_max: usize,
     pub uncommitted_entries_max: u64,
+    /// A snapshot is taken when so many entries are committed since the last.
+    pub compact_entries: u64,
+    pub tail_entries: u64,
+    /// Entries that a chunk of a snapshot holds.
+    pub chunk_entries: u64,
+    pub chunks_inflight_max: u64,
     pub seed: u64,
 }
 
@@ -64,6 +72,10 @@ impl Default for Settings {
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 1 << 20,
             uncommitted_entries_max: 1000,
+            compact_entries: u64::MAX,
+            tail_entries: 0,
+            chunk_entries: 2,
+            chunks_inflight_max: 1,
             seed: 1,
         }
     }
@@ -81,6 +93,13 @@ impl Lab {
                 append_bytes_max: settings.append_bytes_max,
                 inflight_bytes_max: settings.inflight_bytes_max,
                 uncommitted_entries_max: settings.uncommitted_entries_max,
+                compact_entries: settings.compact_entries,
+                compact_bytes: usize::MAX / 8,
+                tail_entries: settings.tail_entries,
+                tail_bytes: usize::MAX,
+                chunk_bytes: settings.chunk_entries,
+                chunks_per_tick: 100,
+                chunks_inflight_max: settings.chunks_inflight_max,
                 seed: patient_seed(settings.seed.wrapping_mul(1_000_003).wrapping_add(id.0 * 1_009)),
             };
             (id, Server::new(options, configuration.clone()))
@@ -93,6 +112,7 @@ impl Lab {
             held: BTreeMap::new(),
             cut: BTreeSet::new(),
             held_disks: BTreeSet::new(),
+            held_snapshots: BTreeSet::new(),
             requests: 0,
             trace: Vec::new(),
             told: BTreeMap::new(),
@@ -151,14 +171,32 @@ impl Lab {
         let server = self.server(id);
         assert!(!server.is_up(), "{id} must be down to be given a past");
         let hard_state = HardState { term: Term(term), vote, commit: Index(commit) };
-        server.disk.durable = Image { hard_state, entries: log.iter().enumerate().map(entry).collect() };
+        server.disk.durable =
+            Image { hard_state, entries: log.iter().enumerate().map(entry).collect(), ..Image::default() };
     }
 
     /// The oldest `kept` writes under way are durable, the others lost.
     pub fn crash(&mut self, id: NodeId, kept: usize) {
         self.server(id).crash(kept);
         self.held_disks.remove(&id);
+        self.held_snapshots.remove(&id);
         self.told.remove(&id);
+    }
+
+    /// Snapshots of this server stay under way: those it takes, and those it has all chunks of.
+    pub fn hold_snapshots(&mut self, id: NodeId) {
+        self.held_snapshots.insert(id);
+    }
+
+    pub fn release_snapshots(&mut self, id: NodeId) {
+        self.held_snapshots.remove(&id);
+        self.settle();
+    }
+
+    /// What this server received is not what was sent.
+    pub fn spoil_snapshot(&mut self, id: NodeId) {
+        self.finish_job(id, false);
+        self.settle();
     }
 
     pub fn restart(&mut self, id: NodeId) {
@@ -322,8 +360,12 @@ impl Lab {
         for _ in 0..DELIVERIES_MAX {
             let busy =
                 |server: &&Server| server.disk.outstanding() > 0 && !self.held_disks.contains(&server.id);
+            let carries =
+                |server: &&Server| !server.jobs.is_empty() && !self.held_snapshots.contains(&server.id);
             if let Some(id) = self.servers.values().find(busy).map(|server| server.id) {
                 self.complete_writes(id, 1);
+            } else if let Some(id) = self.servers.values().find(carries).map(|server| server.id) {
+                self.finish_job(id, true);
             } else if let Some(message) = self.flying.pop_front() {
                 self.receive(message);
             } else {
@@ -352,6 +394,18 @@ impl Lab {
         self.step(id, Input::Persisted(completion.id));
     }
 
+    fn finish_job(&mut self, id: NodeId, whole: bool) {
+        let states = self.witness.states.clone();
+        if let Some(input) = self.server(id).finish_job(&states, whole) {
+            match &input {
+                Input::Snapshotted(snapshot) => self.note(format!("{id} has taken {:?}", snapshot.position)),
+                Input::Received(snapshot) => self.note(format!("{id} has received {:?}", snapshot.position)),
+                _ => self.note(format!("{id} has received what was not sent")),
+            }
+            self.step(id, input);
+        }
+    }
+
     fn boot(&mut self, id: NodeId) {
         let effects = self.server(id).boot();
         self.witness.booted(&self.servers, id, &effects);
@@ -371,6 +425,7 @@ impl Lab {
     /// Carries out effects and tells of them.
     fn follow(&mut self, id: NodeId, effects: Effects) {
         let outcome = self.server(id).carry_out(effects);
+        self.witness.taking_of(&self.servers[&id], outcome.jobs);
         self.tell(id, &outcome);
         self.dispatch(outcome.send);
     }
@@ -414,6 +469,10 @@ impl Lab {
         if let Some(write) = &outcome.wrote {
             if let Some(after) = write.truncate_after {
                 lines.push(format!("cuts its log after {after}"));
+            }
+            if let Some(begin) = write.begin {
+                let verb = if begin.clear { "replaces its log by" } else { "begins its log after" };
+                lines.push(format!("{verb} {:?}", begin.position));
             }
             if !write.entries.is_empty() {
                 lines.push(format!("appends {}", words::entries(&write.entries)));

@@ -49,6 +49,23 @@ pub struct Swarm {
     pub append_bytes_max: usize,
     pub inflight_bytes_max: usize,
     pub uncommitted_entries_max: u64,
+    /// A snapshot is due after so many entries or bytes; without compaction after more than there are.
+    pub compact_entries: u64,
+    pub compact_bytes: usize,
+    pub tail_entries: u64,
+    pub tail_bytes: usize,
+    /// Entries in a chunk of a snapshot, chunks a tick, and on their way.
+    pub chunk_entries: u64,
+    pub chunks_per_tick: u64,
+    pub chunks_inflight_max: u64,
+    /// Units that it takes to write a snapshot, or to take one in.
+    pub snapshot_max: u64,
+    /// What was received is not what was sent.
+    pub spoiled_snapshots: u64,
+    /// Crashes where a snapshot is under way or was just placed.
+    pub crashes_in_snapshots: u64,
+    /// A crash damages the newest snapshot, where an older one makes up for it.
+    pub damaged_snapshots: u64,
 }
 
 pub const STRAGGLER_MAX: u64 = 250;
@@ -56,6 +73,7 @@ pub const LATE_COMPLETION_MAX: u64 = 120;
 
 impl Swarm {
     pub fn draw(random: &mut Random) -> Swarm {
+        let compacts = random.percent(60);
         Swarm {
             nodes: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5][random.between(0, 9) as usize],
             loss: some(random, 1, 15),
@@ -84,6 +102,21 @@ impl Swarm {
             append_bytes_max: random.between(1, 200) as usize,
             inflight_bytes_max: random.between(1, 400) as usize,
             uncommitted_entries_max: random.between(3, 100),
+            compact_entries: if compacts { random.between(1, 40) } else { u64::MAX },
+            compact_bytes: if compacts && random.percent(50) {
+                random.between(100, 2000) as usize
+            } else {
+                1 << 30
+            },
+            tail_entries: some(random, 1, 20),
+            tail_bytes: if random.percent(70) { 1 << 30 } else { random.between(1, 500) as usize },
+            chunk_entries: random.between(4, 12),
+            chunks_per_tick: random.between(1, 4),
+            chunks_inflight_max: random.between(1, 4),
+            snapshot_max: if random.percent(50) { 3 } else { random.between(10, 400) },
+            spoiled_snapshots: some(random, 5, 40),
+            crashes_in_snapshots: some(random, 5, 40),
+            damaged_snapshots: some(random, 20, 80),
         }
     }
 }

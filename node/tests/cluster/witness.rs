@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::hash::{Hash, Hasher};
 
 use mkraft_node::raft::{
-    AppendOutcome, Body, Configuration, Effects, Entry, Index, Message, NodeId, Position, Raft, Reply,
-    RequestId, RoleName, Term,
+    AppendOutcome, Begin, Body, Configuration, Effects, Entry, Index, Message, NodeId, Position, Raft, Reply,
+    RequestId, RoleName, Snapshot, Term,
 };
 
-use super::server::Server;
+use super::disk::State;
+use super::server::{Job, Server, States};
 use super::words;
 
 pub type Servers = BTreeMap<NodeId, Server>;
@@ -41,6 +42,9 @@ pub struct Witness {
     done: BTreeSet<RequestId>,
     /// What a read that begins now must see: all that a client was told of.
     told: Index,
+    /// The state of each snapshot, by its digest; and the one digest of each position.
+    pub states: States,
+    digests: BTreeMap<Position, u64>,
     pub seen: Seen,
 }
 
@@ -56,6 +60,9 @@ pub struct Seen {
     pub boots: u64,
     /// Entries of an earlier term that committed together with one of the leader's own.
     pub inherited: u64,
+    pub snapshots: u64,
+    pub installed: u64,
+    pub compacted: u64,
 }
 
 impl Seen {
@@ -68,6 +75,9 @@ impl Seen {
         self.reads_refused += other.reads_refused;
         self.boots += other.boots;
         self.inherited += other.inherited;
+        self.snapshots += other.snapshots;
+        self.installed += other.installed;
+        self.compacted += other.compacted;
     }
 }
 
@@ -112,6 +122,8 @@ impl Witness {
             requests: BTreeMap::new(),
             done: BTreeSet::new(),
             told: Index(0),
+            states: States::new(),
+            digests: BTreeMap::new(),
             seen: Seen::default(),
         }
     }
@@ -128,11 +140,12 @@ impl Witness {
             term,
             vote: core.vote(),
             role: core.status().role,
-            commit: Index(0),
-            log: Vec::new(),
-            applied: Index(0),
+            commit: server.applied_index(),
+            log: self.prefix(id, server.disk.durable.begin),
+            applied: server.applied_index(),
             shown,
         };
+        self.check_state(id, &server.applied);
         self.views.insert(id, view);
         self.requests.retain(|_, request| request.to() != id);
         self.follow_log(id, None, &server.disk.durable.entries);
@@ -147,6 +160,9 @@ impl Witness {
             let led = self.views[&id].role == RoleName::Leader && status.role == RoleName::Leader;
             let cut = persist.write.truncate_after;
             assert!(!led || cut.is_none(), "{id} leads {} and cuts its log: {persist:?}", status.term);
+            if let Some(begin) = persist.write.begin {
+                self.follow_begin(id, begin, effects.install.as_ref());
+            }
             self.follow_log(id, cut, &persist.write.entries);
         }
         self.follow_state(id, core);
@@ -156,6 +172,73 @@ impl Witness {
         self.follow_commit(id, core);
         self.follow_applied(id, &effects.apply);
         self.follow_replies(id, &effects.reply);
+    }
+
+    /// Looks at the newest jobs of a server.
+    pub fn taking_of(&mut self, server: &Server, newest: usize) {
+        for job in server.jobs.iter().rev().take(newest) {
+            if let Job::Take(snapshot, state) = job {
+                self.taking(server.id, snapshot, state);
+            }
+        }
+    }
+
+    /// A snapshot is being taken: the state at one position is one state (§5.4.3), whoever takes it.
+    fn taking(&mut self, id: NodeId, snapshot: &Snapshot, state: &State) {
+        self.check_state(id, state);
+        assert_eq!(state.last().map(Entry::position), Some(snapshot.position), "{id} takes another state");
+        let known = *self.digests.entry(snapshot.position).or_insert(snapshot.digest);
+        assert_eq!(known, snapshot.digest, "{id} and another have two states at {:?}", snapshot.position);
+        self.states.insert(snapshot.digest, state.clone());
+        self.seen.snapshots += 1;
+    }
+
+    /// A state machine holds what was applied by all, and no more than is committed.
+    fn check_state(&self, id: NodeId, state: &State) {
+        let held = state.iter().map(Entry::position);
+        let known = self.applied.get(..state.len());
+        let known = known.unwrap_or_else(|| panic!("{id} has a state that nobody has applied"));
+        assert!(held.eq(known.iter().copied()), "{id} has another state than was applied");
+    }
+
+    /// What stands at each index up to `position`, which is applied.
+    fn prefix(&self, id: NodeId, position: Position) -> Vec<(Term, u64)> {
+        let before = self.applied.get(..position.index.0 as usize);
+        let before = before.unwrap_or_else(|| panic!("{id} begins after {position:?}, which nobody applied"));
+        let last = before.last().copied().unwrap_or_default();
+        assert_eq!(last, position, "{id} begins after what was not applied");
+        before.iter().map(|position| (position.term, self.chains[position])).collect()
+    }
+
+    /// Only what is committed leaves the log, and only what is not committed is replaced (§7).
+    fn follow_begin(&mut self, id: NodeId, begin: Begin, installed: Option<&Snapshot>) {
+        let log = self.prefix(id, begin.position);
+        let Some(view) = self.views.get_mut(&id) else { return };
+        let position = begin.position;
+        match installed {
+            Some(snapshot) => {
+                assert_eq!(
+                    (snapshot.position, begin.clear),
+                    (position, true),
+                    "{id} installs another snapshot"
+                );
+                assert!(
+                    position.index > view.commit,
+                    "{id} installs {position:?} over its commit {}",
+                    view.commit
+                );
+                assert!(view.role != RoleName::Leader, "{id} leads and installs {position:?}");
+                let held = view.log.get(position.index.0 as usize - 1).map(|held| held.0);
+                assert!(held != Some(position.term), "{id} installs {position:?}, which its log holds");
+                (view.log, view.commit, view.applied) = (log, position.index, position.index);
+                self.seen.installed += 1;
+            }
+            None => {
+                assert!(!begin.clear && position.index <= view.commit, "{id} drops what is not committed");
+                assert_eq!(view.log[..log.len()], log, "{id} drops another log than was applied");
+                self.seen.compacted += 1;
+            }
+        }
     }
 
     /// Log Matching (§5.3): a position stands for one log.
@@ -228,7 +311,7 @@ impl Witness {
         if commit > view.commit {
             let position = self.position(id, commit);
             assert_eq!(position.term, term, "{id} commits {position:?} by counting in term {term}");
-            let holds = |voter: NodeId| servers[&voter].disk.durable.holds(position);
+            let holds = |voter: NodeId| servers[&voter].disk.durable.covers(position);
             assert!(self.configuration.quorum_reached(holds), "{id} commits {position:?} without a quorum");
             let view = &self.views[&id];
             let fresh = &view.log[view.commit.0 as usize..commit.0 as usize];
@@ -337,7 +420,7 @@ impl Witness {
                 let Some(leader) = self.leaders.get(&message.term) else { return };
                 let position = Position { index, term: leader.log[index.0 as usize - 1] };
                 // Of an earlier term the disk may have let go again, in the same write.
-                assert!(disk.hard_state.term > message.term || disk.holds(position), "{}", facts());
+                assert!(disk.hard_state.term > message.term || disk.covers(position), "{}", facts());
                 None
             }
             _ => None,
@@ -380,10 +463,12 @@ impl Witness {
         for (id, server) in servers {
             let Some(core) = server.core() else { continue };
             let held: Vec<Term> = core.entries().map(|entry| entry.term).collect();
-            let asked: Vec<Term> = self.views[id].log.iter().map(|(term, _)| *term).collect();
+            let begin = core.begin().index.0 as usize;
+            let asked: Vec<Term> = self.views[id].log[begin..].iter().map(|(term, _)| *term).collect();
             assert_eq!(held, asked, "{id} holds another log than it asked to be written");
             if server.disk.outstanding() == 0 {
                 assert!(core.entries().eq(&server.disk.durable.entries), "the disk of {id} differs");
+                assert_eq!(core.begin(), server.disk.durable.begin, "the disk of {id} begins elsewhere");
             }
         }
     }

@@ -3,7 +3,8 @@
 //! In: values, or one line of a script. Out: the other. A position is `index@term`, as the core prints it.
 
 use mkraft_node::raft::{
-    AppendOutcome, Body, Entry, EntryKind, Index, Message, NodeId, Position, RoleName, Term,
+    AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, NodeId, Position, RoleName,
+    Snapshot, Term,
 };
 
 pub fn role(role: RoleName) -> &'static str {
@@ -62,6 +63,10 @@ fn body(body: &Body) -> String {
         Body::AppendReply { round: named, outcome: AppendOutcome::Conflict { prev, hint } } => {
             format!("Conflict prev={prev} hint={hint:?}{}", round(named))
         }
+        Body::Chunk { snapshot: Snapshot { position, bytes, .. }, stream, number } => {
+            format!("Chunk {position:?} number={number} bytes={bytes} stream={stream}")
+        }
+        Body::ChunkReply { stream, next } => format!("ChunkReply next={next} stream={stream}"),
     }
 }
 
@@ -101,6 +106,18 @@ pub fn parse_message(words: &[&str]) -> Result<Message, String> {
         "Conflict" => {
             let outcome = AppendOutcome::Conflict { prev: index("prev")?, hint: position(&needed("hint")?)? };
             Body::AppendReply { round, outcome }
+        }
+        "Chunk" => {
+            let named = position(rest.first().ok_or("Chunk needs a position")?)?;
+            let configuration =
+                Configuration { voters: (1..=3).map(NodeId).collect(), ..Configuration::default() };
+            let snapshot =
+                Snapshot { position: named, configuration, bytes: number(&needed("bytes")?)?, digest: 0 };
+            let (stream, number) = (number(&needed("stream")?)?, number(&needed("number")?)?);
+            Body::Chunk { snapshot, stream, number }
+        }
+        "ChunkReply" => {
+            Body::ChunkReply { stream: number(&needed("stream")?)?, next: number(&needed("next")?)? }
         }
         _ => return Err(format!("no message is called `{kind}`")),
     };
