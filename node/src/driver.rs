@@ -504,7 +504,7 @@ mod tests {
             },
             tick: Duration::from_millis(1),
             storage,
-            machine: Machine::default(),
+            machine: Machine::new(KeyValue::default()),
             events: None,
             own,
             inbox,
