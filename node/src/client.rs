@@ -25,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// However long a busy node asks to be left alone.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Where the cluster is.
 #[derive(Args, Debug)]
@@ -309,8 +311,13 @@ impl Cluster {
                 _ => {}
             }
             let hint = NodeId(error.leader);
-            self.next = if self.nodes.contains_key(&hint) && hint != node { hint } else { self.after(node) };
-            tokio::time::sleep(RETRY_INTERVAL).await;
+            self.next = match error.code() {
+                ErrorCode::Busy => node,
+                _ if self.nodes.contains_key(&hint) && hint != node => hint,
+                _ => self.after(node),
+            };
+            let hint = Duration::from_millis(error.retry_after_ms.into());
+            tokio::time::sleep(hint.clamp(RETRY_INTERVAL, RETRY_INTERVAL_MAX)).await;
         }
     }
 
