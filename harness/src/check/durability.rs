@@ -96,7 +96,8 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
 
 impl HardState {
     fn learn(&mut self, scene: &Scene) {
-        let (name, at) = (scene.evidence.name(scene.node), scene.evidence.at(scene.fact.t));
+        let name = scene.evidence.name(scene.node);
+        let at = || scene.evidence.at(scene.fact.t);
         let (term, vote) = match &scene.fact.act {
             Act::Boot(act) => (act.term, act.vote.map(|vote| (act.term, vote))),
             Act::Vote { term, candidate } => (*term, Some((*term, *candidate))),
@@ -104,13 +105,16 @@ impl HardState {
             _ => return,
         };
         if self.term.as_ref().is_none_or(|(known, _)| *known < term) {
-            let told = witness(scene.boot, scene.fact, format!("{name} is in term {term} at {at}"));
+            let told = witness(scene.boot, scene.fact, format!("{name} is in term {term} at {}", at()));
             self.term = Some((term, told));
         }
         if let Some((term, candidate)) = vote {
             let whom = scene.evidence.name(candidate);
-            let told =
-                witness(scene.boot, scene.fact, format!("{name} voted for {whom} in term {term} at {at}"));
+            let told = witness(
+                scene.boot,
+                scene.fact,
+                format!("{name} voted for {whom} in term {term} at {}", at()),
+            );
             self.vote = Some((term, candidate, told));
         }
     }

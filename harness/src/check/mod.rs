@@ -26,6 +26,7 @@ mod recovery;
 mod replay;
 mod results;
 mod state_machine_safety;
+mod stream;
 mod term_monotonic;
 mod verdict;
 mod vote_once;

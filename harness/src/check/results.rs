@@ -3,6 +3,11 @@
 //! In: a run folder. Out: every check's verdict and what they come to together. Never: anything that depends on
 //! where the folder stands or when it is judged.
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
@@ -47,6 +52,9 @@ pub enum Overall {
     HarnessFailed,
 }
 
+/// Each check has memory of its own.
+const CORES_MAX: usize = 2;
+
 /// Results with the evidence they rest on.
 #[derive(Debug)]
 pub struct Judgement {
@@ -78,7 +86,7 @@ impl Results {
             claim: check.claim.to_owned(),
             verdict: (check.judge)(evidence),
         };
-        let checks: Vec<_> = CHECKS.iter().map(run).collect();
+        let checks = in_parallel(CHECKS, run);
         let harness_failure = evidence.info.harness_failure.clone();
         let overall = Overall::of(checks.iter().map(|check| check.verdict.status), harness_failure.is_some());
         Results {
@@ -92,6 +100,25 @@ impl Results {
             numbers: Numbers::of(evidence),
         }
     }
+}
+
+/// Each of `items` by whichever core is free. Results stand in the order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, slots) = (AtomicUsize::new(0), items.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>());
+    let work = || {
+        while let Some((item, slot)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| items.get(at).zip(slots.get(at)))
+        {
+            let result = run(item);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }
+    };
+    thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get).min(CORES_MAX);
+        (1..cores).for_each(|_| _ = scope.spawn(work));
+        work();
+    });
+    slots.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
 impl Overall {
