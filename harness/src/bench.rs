@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cli::{BenchArgs, Exit};
 use crate::cluster::{Cluster, Layout, Wiring};
 use crate::judging::failed;
+use crate::system::call::Call;
 use crate::system::client::{Failure, NodeClient, Ticket};
 use crate::system::{Mkraft, Timing};
 
@@ -144,7 +145,8 @@ async fn write_on(nodes: Arc<Nodes>, client: u32, value_bytes: usize, window: Wi
             }
             // A write that failed is made again under the same number.
             let ticket = Ticket { session, sequence: sequence + 1 };
-            link.put(ticket, key.clone(), value.clone()).await.map(|()| None)
+            let put = Call::Put { key: key.clone(), value: value.clone() };
+            link.ask(put, Some(ticket)).await.map(|_| None)
         };
         let reply = timeout(REQUEST_LIMIT, request).await;
         match reply.unwrap_or_else(|_| Err(Failure::timed_out(REQUEST_LIMIT))) {

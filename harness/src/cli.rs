@@ -141,6 +141,9 @@ pub struct CheckArgs {
     /// Each value of that history is [key value]
     #[arg(long, requires = "history")]
     pub keyed: bool,
+    /// Tells every finding of every check, not only root causes
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +162,9 @@ pub struct ReportArgs {
     /// One line for programs: the verdict, then `key=value` pairs
     #[arg(long)]
     pub line: bool,
+    /// Tells every finding of every check, not only root causes
+    #[arg(long, conflicts_with = "line")]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,27 +13,27 @@ use crate::cli::{CheckArgs, Exit, ExportArgs, ReportArgs};
 use crate::history::export::{self, ExportError, Format};
 use crate::history::folder::{RunFolder, read_json};
 use crate::history::import::{Dialect, import};
-use crate::report;
+use crate::report::{self, Detail};
 
 /// Judges a run folder, wherever it came from, or a history.
 pub fn check(args: &CheckArgs) -> io::Result<Exit> {
     let model = args.model.as_deref().and_then(Model::of_word);
     match (&args.run, &args.history, model) {
-        (Some(run), _, _) => check_run(run),
+        (Some(run), _, _) => check_run(run, detail(args.all)),
         (None, Some(history), Some(model)) => check_history(history, model, args.keyed),
         // The command line is refused before it comes to this.
         (None, _, _) => Ok(Exit::Usage),
     }
 }
 
-fn check_run(run: &Path) -> io::Result<Exit> {
+fn check_run(run: &Path, detail: Detail) -> io::Result<Exit> {
     if let Some(exit) = no_folder(run)? {
         return Ok(exit);
     }
     let folder = RunFolder::new(run);
     match judge(&folder) {
         Ok(judgement) => {
-            tell(&judgement.results, &folder)?;
+            tell_in(&judgement.results, &folder, detail)?;
             Ok(exit(judgement.results.overall))
         }
         Err(error) => failed(&error),
@@ -42,6 +42,13 @@ fn check_run(run: &Path) -> io::Result<Exit> {
 
 /// Judges what clients of any system saw; times count from its first entry.
 fn check_history(path: &Path, model: Model, keyed: bool) -> io::Result<Exit> {
+    if keyed && !model.may_be_keyed() {
+        writeln!(
+            anstream::stderr(),
+            "error: --keyed: the values of this model name their keys or accounts themselves"
+        )?;
+        return Ok(Exit::Usage);
+    }
     let imported = match import(path, Dialect { functions: model.functions(), keyed }) {
         Ok(imported) => imported,
         Err(error) => {
@@ -98,7 +105,7 @@ pub fn report(args: &ReportArgs) -> io::Result<Exit> {
             if args.line {
                 writeln!(anstream::stdout(), "{}", report::line(&results))?;
             } else {
-                tell(&results, &folder)?;
+                tell_in(&results, &folder, detail(args.all))?;
             }
             Ok(exit(results.overall))
         }
@@ -115,7 +122,15 @@ pub fn judge(folder: &RunFolder) -> Result<Judgement, JudgeError> {
 
 /// In colour where standard output shows colour.
 pub fn tell(results: &Results, folder: &RunFolder) -> io::Result<()> {
-    writeln!(anstream::stdout(), "{}", report::terminal(results, folder, true).trim_end())
+    tell_in(results, folder, Detail::Roots)
+}
+
+fn tell_in(results: &Results, folder: &RunFolder, detail: Detail) -> io::Result<()> {
+    writeln!(anstream::stdout(), "{}", report::terminal(results, folder, detail, true).trim_end())
+}
+
+fn detail(all: bool) -> Detail {
+    if all { Detail::All } else { Detail::Roots }
 }
 
 pub fn exit(overall: Overall) -> Exit {

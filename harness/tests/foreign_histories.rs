@@ -81,6 +81,7 @@ fn a_command_line_that_says_too_little_is_refused() {
         &["check", "--history", "x.edn", "--model", "tree"],
         &["check", "run", "--model", "register"],
         &["check", "--history", "no-such-file.edn", "--model", "register"],
+        &["check", "--history", "tests/histories/append-innocent.edn", "--model", "append", "--keyed"],
         &["export", "no-such-run", "--format", "edn"],
         &["export", "no-such-run", "--format", "xml"],
     ] {

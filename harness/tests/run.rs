@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mkraft_harness::history::folder::{End, RunFolder};
+use mkraft_harness::history::{Ended, History};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -107,6 +108,32 @@ fn a_run_leaves_a_folder_that_tells_the_same_wherever_it_is_copied() {
     assert_eq!(results(&copy), results(&run));
     let report = command(&["report"], &copy);
     assert_eq!((report.status.code(), report.stdout), (Some(0), again.stdout));
+}
+
+#[test]
+fn every_kind_of_load_does_all_it_can_and_every_node_agrees_what_that_was() {
+    for kind in ["set", "counter", "append", "bank", "lock"] {
+        let place = Place::with(
+            &SCENARIO
+                .replace("kind: register, clients: 4, keys: 2, rate: 100", &format!("kind: {kind}, rate: 60"))
+                .replace("ok-min: 50", "ok-min: 30"),
+        );
+        let output = place.run(&node_program()).output().unwrap();
+        let run = place.out().join("short-5");
+        assert!(!text(&output).contains("not read at the end"), "{kind}: {}", text(&output));
+        let results: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(run.join("results.json")).unwrap()).unwrap();
+        // Among them that each function succeeded, that a write did after the heal, and that none was done twice.
+        let checks = results["checks"].as_array().unwrap().iter();
+        for check in checks.filter(|check| check["name"] != "linearizability") {
+            assert_eq!(check["status"], "holds", "{kind}: {}", text(&output));
+        }
+        let history = History::read(&run.join("history.jsonl")).unwrap();
+        let last = history.operations.last().unwrap();
+        let looked = if kind == "lock" { "release" } else { "read or txn" };
+        assert!(looked.contains(&*last.f) && last.ended == Ended::Ok, "{kind}: {last:?}");
+        assert!(last.invoked_at > RunFolder::new(&run).read_info().unwrap().load_ended_ns.unwrap(), "{kind}");
+    }
 }
 
 #[test]

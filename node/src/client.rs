@@ -3,6 +3,8 @@
 //! In: a command and the addresses of some nodes. Out: the answer on standard output. A write has a session of
 //! its own, so that trying again after an unclear failure cannot apply it twice.
 
+mod txn;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -10,8 +12,9 @@ use clap::{Args, Subcommand};
 use mkraft_proto::v1::admin_client::AdminClient;
 use mkraft_proto::v1::kv_client::KvClient;
 use mkraft_proto::v1::{
-    CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest, Role,
-    StatusRequest, Ticket,
+    AppendRequest, Compare, CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest,
+    OpenSessionRequest, PutRequest, RangeReply, RangeRequest, Role, StatusRequest, Ticket, Txn, TxnOp,
+    TxnRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -22,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// However long a busy node asks to be left alone.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Where the cluster is.
 #[derive(Args, Debug)]
@@ -52,9 +57,20 @@ pub enum KvCommand {
         /// Take the first node's own state, however old
         #[arg(long)]
         stale: bool,
+        /// Print the value's version before it
+        #[arg(long)]
+        with_version: bool,
     },
     /// Remove a key; exit code 1 if there was none
-    Delete { key: String },
+    #[command(disable_version_flag = true)]
+    Delete {
+        key: String,
+        /// Only if the key has this version; exit code 1, and the version it has, if not
+        #[arg(long, value_name = "VERSION")]
+        version: Option<u64>,
+    },
+    /// Add to the end of a value; a key that does not exist begins empty
+    Append { key: String, suffix: String },
     /// Set a key if it holds what is expected; exit code 1, and what it holds, if not
     Cas {
         key: String,
@@ -65,6 +81,39 @@ pub enum KvCommand {
         #[arg(long)]
         absent: bool,
         value: String,
+    },
+    /// Print the keys that begin with a prefix, in order, with their values; exit code 1 if there are none
+    Range {
+        /// Without: all keys
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Only keys greater than this one
+        #[arg(long, value_name = "KEY")]
+        after: Option<String>,
+        /// At most so many; without, as many as a node tells at once
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Take the first node's own state, however old
+        #[arg(long)]
+        stale: bool,
+        /// Print each value's version before it
+        #[arg(long)]
+        with_version: bool,
+    },
+    /// Do several operations at one moment, all or none; exit code 1 if an --if was not true
+    ///
+    /// Prints one line for each operation that was done. All are of the --then if every --if is true, and of the
+    /// --else if not; each sees what those before it did. What follows a KEY is taken as it stands, with its blanks.
+    Txn {
+        /// `value KEY VALUE`, `version KEY N` or `absent KEY`
+        #[arg(long = "if", value_name = "COMPARISON", value_parser = txn::parse_compare)]
+        compare: Vec<Compare>,
+        /// `get KEY`, `put KEY VALUE`, `delete KEY [VERSION]` or `append KEY SUFFIX`
+        #[arg(long, value_name = "OPERATION", value_parser = txn::parse_op)]
+        then: Vec<TxnOp>,
+        /// As in --then
+        #[arg(long = "else", value_name = "OPERATION", value_parser = txn::parse_op)]
+        otherwise: Vec<TxnOp>,
     },
 }
 
@@ -81,14 +130,22 @@ pub enum ClientError {
 /// What the command found: to be printed, and whether it is the wished one.
 pub struct Outcome {
     pub text: String,
+    /// For a person, beside what was found.
+    pub note: Option<String>,
     pub success: bool,
+}
+
+impl Outcome {
+    fn new(success: bool, text: impl Into<String>) -> Outcome {
+        Outcome { text: text.into(), note: None, success }
+    }
 }
 
 /// Carries out one command against whichever node leads.
 pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
     let mut cluster = Cluster::new(&args.nodes, args.timeout)?;
     let ticket = match args.command {
-        KvCommand::Get { .. } => None,
+        KvCommand::Get { .. } | KvCommand::Range { .. } => None,
         _ => {
             let session = cluster.ask(OpenSessionRequest {}, |mut client, request| async move {
                 client.open_session(request).await
@@ -101,20 +158,33 @@ pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
         KvCommand::Put { key, value } => {
             let request = PutRequest { ticket, key: bytes(key), value: bytes(value) };
             cluster.ask(request, |mut client, request| async move { client.put(request).await }).await?;
-            Ok(Outcome { text: "ok".into(), success: true })
+            Ok(Outcome::new(true, "ok"))
         }
-        KvCommand::Get { key, stale } => {
+        KvCommand::Get { key, stale, with_version } => {
             let request = GetRequest { key: bytes(key), stale };
             let reply =
                 cluster.ask(request, |mut client, request| async move { client.get(request).await }).await?;
-            Ok(Outcome { success: reply.value.is_some(), text: shown(reply.value.as_deref()) })
+            let success = reply.value.is_some();
+            Ok(Outcome::new(
+                success,
+                versioned(with_version && success, reply.version, reply.value.as_deref()),
+            ))
         }
-        KvCommand::Delete { key } => {
-            let request = DeleteRequest { ticket, key: bytes(key) };
-            let reply =
-                cluster.ask(request, |mut client, request| async move { client.delete(request).await });
-            let existed = reply.await?.existed;
-            Ok(Outcome { text: if existed { "ok" } else { "(none)" }.into(), success: existed })
+        KvCommand::Delete { key, version } => {
+            let request = DeleteRequest { ticket, key: bytes(key), version };
+            let reply = cluster
+                .ask(request, |mut client, request| async move { client.delete(request).await })
+                .await?;
+            Ok(match (reply.deleted, reply.seen) {
+                (true, _) => Outcome::new(true, "ok"),
+                (false, 0) => Outcome::new(false, "(none)"),
+                (false, seen) => Outcome::new(false, seen.to_string()),
+            })
+        }
+        KvCommand::Append { key, suffix } => {
+            let request = AppendRequest { ticket, key: bytes(key), suffix: bytes(suffix) };
+            cluster.ask(request, |mut client, request| async move { client.append(request).await }).await?;
+            Ok(Outcome::new(true, "ok"))
         }
         KvCommand::Cas { key, expect, absent: _, value } => {
             let request = CompareAndSwapRequest {
@@ -127,7 +197,27 @@ pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
                 .ask(request, |mut client, request| async move { client.compare_and_swap(request).await })
                 .await?;
             let text = if reply.swapped { "ok".into() } else { shown(reply.seen.as_deref()) };
-            Ok(Outcome { text, success: reply.swapped })
+            Ok(Outcome::new(reply.swapped, text))
+        }
+        KvCommand::Range { prefix, after, limit, stale, with_version } => {
+            let request = RangeRequest {
+                prefix: bytes(prefix),
+                limit: limit.unwrap_or(0),
+                stale,
+                after: after.map(bytes),
+            };
+            let reply = cluster
+                .ask(request, |mut client, request| async move { client.range(request).await })
+                .await?;
+            Ok(pairs(&reply, with_version))
+        }
+        KvCommand::Txn { compare, then, otherwise } => {
+            let request = TxnRequest { ticket, txn: Some(Txn { compare, then, otherwise }) };
+            let reply =
+                cluster.ask(request, |mut client, request| async move { client.txn(request).await }).await?;
+            let lines: Vec<_> = reply.results.iter().map(txn::result).collect();
+            let text = if lines.is_empty() { "(none)".into() } else { lines.join("\n") };
+            Ok(Outcome::new(reply.succeeded, text))
         }
     }
 }
@@ -163,7 +253,7 @@ pub async fn status(nodes: &Nodes) -> Result<Outcome, ClientError> {
         }
     }
     text.truncate(text.trim_end().len());
-    Ok(Outcome { text, success })
+    Ok(Outcome::new(success, text))
 }
 
 async fn ask_status(address: &str) -> Result<mkraft_proto::v1::StatusReply, tonic::Status> {
@@ -221,8 +311,13 @@ impl Cluster {
                 _ => {}
             }
             let hint = NodeId(error.leader);
-            self.next = if self.nodes.contains_key(&hint) && hint != node { hint } else { self.after(node) };
-            tokio::time::sleep(RETRY_INTERVAL).await;
+            self.next = match error.code() {
+                ErrorCode::Busy => node,
+                _ if self.nodes.contains_key(&hint) && hint != node => hint,
+                _ => self.after(node),
+            };
+            let hint = Duration::from_millis(error.retry_after_ms.into());
+            tokio::time::sleep(hint.clamp(RETRY_INTERVAL, RETRY_INTERVAL_MAX)).await;
         }
     }
 
@@ -261,4 +356,20 @@ fn bytes_of(text: String) -> prost::bytes::Bytes {
 
 fn shown(value: Option<&[u8]>) -> String {
     value.map_or("(none)".into(), |value| String::from_utf8_lossy(value).into_owned())
+}
+
+fn versioned(with_version: bool, version: u64, value: Option<&[u8]>) -> String {
+    if with_version { format!("{version}\t{}", shown(value)) } else { shown(value) }
+}
+
+/// One line for each key.
+fn pairs(reply: &RangeReply, with_version: bool) -> Outcome {
+    let line = |pair: &mkraft_proto::v1::range_reply::Pair| {
+        let value = versioned(with_version, pair.version, Some(&pair.value));
+        format!("{}\t{value}", String::from_utf8_lossy(&pair.key))
+    };
+    let Some(last) = reply.pairs.last() else { return Outcome::new(false, "(none)") };
+    let lines: Vec<_> = reply.pairs.iter().map(line).collect();
+    let more = format!("there are more keys: --after {}", String::from_utf8_lossy(&last.key));
+    Outcome { note: reply.more.then_some(more), ..Outcome::new(true, lines.join("\n")) }
 }

@@ -4,29 +4,36 @@
 //! their fields. Never: an answer before its reason is durable, or a second try of a failed sync. Whatever
 //! events are there are stepped together, so that they share one write and one sync (group commit).
 
+mod inbox;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use mkraft_proto::evidence;
 use mkraft_proto::v1::{Error, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
+pub use inbox::{Arrivals, Inbox};
+
 use crate::acts::Acts;
 use crate::events::{self, EventLog, EventsError};
-use crate::machine::{Answer, KeyValue, Machine};
+use crate::machine::{Answer, KeyValue, Machine, Query, Reading};
 use crate::raft::{
     Effects, Entry, Index, Initial, Input, Message, Options, Proposal, Raft, Reply, RequestId, RoleName, Term,
 };
 use crate::storage::{Storage, StorageError};
 use crate::transport::{NodeStatus, Outbox};
 
-/// Events that wait for the driver.
-const INBOX: usize = 4096;
 /// One turn of the loop takes at most this many events, and stops at this many bytes.
 const BATCH_EVENTS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Of commands that clients wait for; beyond it, a further one is refused, unless it is alone.
+const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
+/// Who is refused may come back after what the oldest of these has waited so far, within these bounds.
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// What reaches the driver from outside.
 pub enum Event {
@@ -38,9 +45,9 @@ pub enum Event {
     },
     /// `stale`: from the state as it is. Otherwise linearizable.
     Read {
-        key: Vec<u8>,
+        query: Query,
         stale: bool,
-        respond: Respond<Option<Vec<u8>>>,
+        respond: Respond<Reading>,
     },
     /// End cleanly.
     Stop {
@@ -60,38 +67,6 @@ impl Event {
     }
 }
 
-/// The way to a driver.
-#[derive(Clone)]
-pub struct Inbox(SyncSender<Event>);
-
-impl Inbox {
-    pub fn new() -> (Inbox, Receiver<Event>) {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(INBOX);
-        (Inbox(sender), receiver)
-    }
-
-    /// For what will be sent again: dropped when the inbox is full.
-    pub fn offer(&self, event: Event) {
-        if self.0.try_send(event).is_err() {
-            tracing::debug!("dropped a message: the inbox is full or the driver has ended");
-        }
-    }
-
-    /// For what somebody waits for.
-    pub fn request(&self, event: Event) -> Result<(), Error> {
-        self.0.try_send(event).map_err(|error| match error {
-            TrySendError::Full(_) => Error::new(ErrorCode::Busy, "the node's inbox is full"),
-            TrySendError::Disconnected(_) => Error::new(ErrorCode::Stopping, "the node is stopping"),
-        })
-    }
-
-    /// Waits for room.
-    pub fn stop(&self, reason: String) {
-        // Without a driver there is nothing left to stop.
-        let _ = self.0.send(Event::Stop { reason });
-    }
-}
-
 /// Why a node ends that nobody asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -103,8 +78,15 @@ pub enum DriverError {
 
 /// A request whose proposal or read is with the core.
 enum Pending {
-    Write(Respond<Answer>),
-    Read { key: Vec<u8>, respond: Respond<Option<Vec<u8>>> },
+    Write(Waiting),
+    Read { query: Query, respond: Respond<Reading> },
+}
+
+/// Who waits for a command to be applied.
+struct Waiting {
+    respond: Respond<Answer>,
+    bytes: usize,
+    since: Instant,
 }
 
 /// What a driver joins.
@@ -114,7 +96,7 @@ pub struct Parts {
     pub tick: Duration,
     pub storage: Storage,
     pub events: Option<EventLog>,
-    pub inbox: Receiver<Event>,
+    pub inbox: Arrivals,
     pub outbox: Outbox,
 }
 
@@ -125,14 +107,16 @@ pub struct Driver {
     applied: Index,
     events: Option<EventLog>,
     acts: Acts,
-    inbox: Receiver<Event>,
+    inbox: Arrivals,
     outbox: Outbox,
     status: watch::Sender<NodeStatus>,
     tick: Duration,
     requests: RequestId,
     pending: HashMap<RequestId, Pending>,
     /// Proposals that stand in the log, until an entry is applied at their index.
-    proposed: BTreeMap<Index, (Term, Respond<Answer>)>,
+    proposed: BTreeMap<Index, (Term, Waiting)>,
+    /// Of all commands that somebody waits for.
+    uncommitted_bytes: usize,
     refused: u64,
 }
 
@@ -157,6 +141,7 @@ impl Driver {
             requests: 0,
             pending: HashMap::new(),
             proposed: BTreeMap::new(),
+            uncommitted_bytes: 0,
             refused: 0,
         };
         driver.record(Acts::at_boot(&driver.raft, applied))?;
@@ -169,8 +154,7 @@ impl Driver {
     pub fn run(&mut self) -> Result<(), DriverError> {
         let mut next_tick = Instant::now() + self.tick;
         loop {
-            let mut next = match self.inbox.recv_timeout(next_tick.saturating_duration_since(Instant::now()))
-            {
+            let mut next = match self.inbox.next(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self.stop("nobody can reach this node".into()),
@@ -180,7 +164,7 @@ impl Driver {
                 batch.bytes += event.bytes();
                 batch.events += 1;
                 self.take(event, &mut batch);
-                next = if batch.is_full() { None } else { self.inbox.try_recv().ok() };
+                next = if batch.is_full() { None } else { self.inbox.next_now() };
             }
             // After the messages: a node that was stopped hears its leader before it counts the time.
             // However many ticks were missed, it counts one.
@@ -205,12 +189,19 @@ impl Driver {
         match event {
             Event::Message(message) => self.step(Input::Message(message), &mut batch.effects),
             Event::Write { payload, respond } => {
-                let id = self.pend(Pending::Write(respond));
+                let bytes = payload.len();
+                if self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > UNCOMMITTED_BYTES_MAX {
+                    return answer(respond, Err(self.busy()));
+                }
+                self.uncommitted_bytes += bytes;
+                let id = self.pend(Pending::Write(Waiting { respond, bytes, since: Instant::now() }));
                 batch.proposals.push(Proposal { id, payload });
             }
-            Event::Read { key, stale: true, respond } => answer(respond, Ok(self.machine.get(&key))),
-            Event::Read { key, stale: false, respond } => {
-                let id = self.pend(Pending::Read { key, respond });
+            Event::Read { query, stale: true, respond } => {
+                answer(respond, Ok(self.machine.state().read(&query)));
+            }
+            Event::Read { query, stale: false, respond } => {
+                let id = self.pend(Pending::Read { query, respond });
                 batch.reads.push(id);
             }
             Event::Stop { reason } => batch.stop = Some(reason),
@@ -277,9 +268,9 @@ impl Driver {
         let applied: Vec<_> = entries.into_iter().map(apply).collect();
         self.record(events::apply(&applied))?;
         for (entry, applied) in applied {
-            let Some((term, respond)) = self.proposed.remove(&entry.index) else { continue };
+            let Some((term, waiting)) = self.proposed.remove(&entry.index) else { continue };
             let result = applied.answer.filter(|_| term == entry.term).ok_or_else(leadership_lost);
-            answer(respond, result);
+            self.settle(waiting, result);
         }
         Ok(())
     }
@@ -287,20 +278,20 @@ impl Driver {
     fn reply(&mut self, reply: Reply) {
         let (id, error) = match reply {
             Reply::Proposed { id, position } => {
-                let Some(Pending::Write(respond)) = self.pending.remove(&id) else {
+                let Some(Pending::Write(waiting)) = self.pending.remove(&id) else {
                     panic!("request {id} was proposed, but is no pending write")
                 };
-                let before = self.proposed.insert(position.index, (position.term, respond));
-                if let Some((_, respond)) = before {
-                    answer(respond, Err(leadership_lost()));
+                let before = self.proposed.insert(position.index, (position.term, waiting));
+                if let Some((_, waiting)) = before {
+                    self.settle(waiting, Err(leadership_lost()));
                 }
                 return;
             }
             Reply::Readable { id } => {
-                let Some(Pending::Read { key, respond }) = self.pending.remove(&id) else {
+                let Some(Pending::Read { query, respond }) = self.pending.remove(&id) else {
                     panic!("request {id} may be read, but is no pending read")
                 };
-                return answer(respond, Ok(self.machine.get(&key)));
+                return answer(respond, Ok(self.machine.state().read(&query)));
             }
             Reply::NotLeader { id, leader } => {
                 let message = match leader {
@@ -310,12 +301,10 @@ impl Driver {
                 let leader = leader.map_or(0, |leader| leader.0);
                 (id, Error { leader, ..Error::new(ErrorCode::NotLeader, message) })
             }
-            Reply::Busy { id } => {
-                (id, Error::new(ErrorCode::Busy, "too many proposals are not yet committed"))
-            }
+            Reply::Busy { id } => (id, self.busy()),
         };
         match self.pending.remove(&id) {
-            Some(Pending::Write(respond)) => answer(respond, Err(error)),
+            Some(Pending::Write(waiting)) => self.settle(waiting, Err(error)),
             Some(Pending::Read { respond, .. }) => answer(respond, Err(error)),
             None => panic!("request {id} is refused, but is not pending"),
         }
@@ -326,8 +315,8 @@ impl Driver {
         let raft = self.raft.status();
         if raft.role != RoleName::Leader {
             // Their entries may yet commit under another leader: a retry within the session finds out.
-            for (_, (_, respond)) in std::mem::take(&mut self.proposed) {
-                answer(respond, Err(leadership_lost()));
+            for (_, (_, waiting)) in std::mem::take(&mut self.proposed) {
+                self.settle(waiting, Err(leadership_lost()));
             }
         }
         let applied = self.applied.0;
@@ -340,6 +329,19 @@ impl Driver {
             self.refused = self.raft.refused();
             tracing::warn!(total = self.refused, "refused a message that no correct peer could have sent");
         }
+    }
+
+    /// The command counts no longer.
+    fn settle(&mut self, waiting: Waiting, result: Result<Answer, Error>) {
+        self.uncommitted_bytes -= waiting.bytes;
+        answer(waiting.respond, result);
+    }
+
+    fn busy(&self) -> Error {
+        let oldest = self.proposed.first_key_value().map(|(_, (_, waiting))| waiting.since.elapsed());
+        let after = oldest.unwrap_or_default().clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
+        let busy = Error::new(ErrorCode::Busy, "too much waits to be committed, or to be read");
+        Error { retry_after_ms: after.as_millis() as u32, ..busy }
     }
 
     fn record(&mut self, lines: impl IntoIterator<Item = evidence::Event>) -> Result<(), DriverError> {
@@ -379,4 +381,63 @@ fn answer<T>(respond: Respond<T>, result: Result<T, Error>) {
 
 fn leadership_lost() -> Error {
     Error::new(ErrorCode::LeadershipLost, "leadership was lost before the entry was known to be committed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Configuration, NodeId};
+    use crate::storage;
+
+    #[test]
+    fn commands_are_refused_as_busy_beyond_their_bytes_until_those_before_are_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = NodeId(1);
+        let (storage, _) = Storage::open(folder.path(), id, storage::Options::default()).unwrap();
+        let voters = [id, NodeId(2)].into();
+        let options = Options {
+            id,
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            append_bytes_max: 1 << 20,
+            inflight_bytes_max: 1 << 20,
+            uncommitted_entries_max: 1 << 10,
+            seed: 1,
+        };
+        let (_sender, inbox) = Inbox::new();
+        let parts = Parts {
+            options,
+            initial: Initial {
+                configuration: Configuration { voters, ..Configuration::default() },
+                ..Initial::default()
+            },
+            tick: Duration::from_millis(1),
+            storage,
+            events: None,
+            inbox,
+            outbox: Outbox::default(),
+        };
+        let (mut driver, _status) = Driver::new(parts).unwrap();
+        let large = 1 << 20;
+        for round in 0..2 {
+            let mut batch = Batch::default();
+            let mut write = |driver: &mut Driver| {
+                let (respond, response) = oneshot::channel();
+                driver.take(Event::Write { payload: vec![0; large].into(), respond }, &mut batch);
+                response
+            };
+            let mut taken: Vec<_> = (0..UNCOMMITTED_BYTES_MAX / large).map(|_| write(&mut driver)).collect();
+            let busy = write(&mut driver).try_recv().unwrap().unwrap_err();
+            assert_eq!(busy.code(), ErrorCode::Busy, "round {round}");
+            assert!(busy.retry_after_ms >= RETRY_AFTER_MIN.as_millis() as u32, "{busy:?}");
+            assert!(taken.iter_mut().all(|response| response.try_recv().is_err()), "answered too early");
+            // This node does not lead, and says so to each.
+            driver.step(Input::Propose(std::mem::take(&mut batch.proposals)), &mut batch.effects);
+            driver.carry_out(batch.effects).unwrap();
+            for mut response in taken {
+                assert_eq!(response.try_recv().unwrap().unwrap_err().code(), ErrorCode::NotLeader);
+            }
+            assert_eq!(driver.uncommitted_bytes, 0);
+        }
+    }
 }

@@ -62,7 +62,7 @@ mod tests {
             let entries = (batch * 100 + 1..=batch * 100 + 100).map(entry).collect();
             let hard_state =
                 HardState { term: Term(batch + 1), vote: Some(NodeId(2)), commit: Index(batch * 100) };
-            let write = Write { truncate_after: None, entries, hard_state: Some(hard_state) };
+            let write = Write { entries, hard_state: Some(hard_state), ..Write::default() };
             storage.write(&write).unwrap();
         }
     }

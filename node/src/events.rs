@@ -13,7 +13,10 @@ use mkraft_proto::evidence::{self, Appended, Digest, Event, Line};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::machine::Applied;
-use crate::raft::{Configuration, Entry, EntryKind, HardState, Index, NodeId, RoleName, Status, Term, Write};
+use crate::raft::{
+    Configuration, Entry, EntryKind, HardState, Index, NodeId, Position, RoleName, Snapshot, Status, Term,
+    Write,
+};
 use crate::storage::Recovered;
 
 /// Entries in one line, at most: some 40 KB of text.
@@ -108,17 +111,19 @@ impl EventLog {
 /// What a node says first at a boot: the state which the disk gave back.
 pub fn recovery(recovered: &Recovered, version: &str) -> impl Iterator<Item = Event> {
     let HardState { term, vote, commit } = recovered.hard_state;
-    let snapshot = recovered.snapshot.index;
+    let begin = recovered.begin.index;
+    let snapshot = recovered.snapshot.as_ref();
     let boot = Event::Boot {
         version: version.to_owned(),
         term: term.0,
         vote: vote.map(|node| node.to_string()),
         commit: commit.0,
-        snapshot: snapshot.0,
-        first: snapshot.next().0,
-        last: recovered.entries.last().map_or(snapshot, |entry| entry.index).0,
+        snapshot: snapshot.map_or(0, |snapshot| snapshot.position.index.0),
+        first: begin.next().0,
+        last: recovered.entries.last().map_or(begin, |entry| entry.index).0,
     };
-    std::iter::once(boot).chain(append_lines(&recovered.entries, true))
+    let snapshot = snapshot.map(|found| self::snapshot(found, false));
+    std::iter::once(boot).chain(snapshot).chain(append_lines(&recovered.entries, true))
 }
 
 /// What one write has made durable of the log, in the order in which it happened.
@@ -129,6 +134,12 @@ pub fn durable(write: &Write) -> impl Iterator<Item = Event> {
 /// Of consecutive entries.
 pub fn append(entries: &[Entry]) -> impl Iterator<Item = Event> {
     append_lines(entries, false)
+}
+
+/// Taken here, or `installed`: received from the leader and put in the place of the log.
+pub fn snapshot(snapshot: &Snapshot, installed: bool) -> Event {
+    let Position { term, index } = snapshot.position;
+    Event::Snapshot { index: index.0, term: term.0, digest: Digest(snapshot.digest), installed }
 }
 
 pub fn truncate(after: Index) -> Event {
@@ -218,7 +229,6 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Events
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::Position;
 
     fn entry(index: u64) -> Entry {
         let payload = index.to_le_bytes().as_slice().into();
@@ -295,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_write_is_told_as_a_cut_then_entries() {
-        let write = Write { truncate_after: Some(Index(6)), entries: vec![entry(7)], hard_state: None };
+        let write = Write { truncate_after: Some(Index(6)), entries: vec![entry(7)], ..Write::default() };
         let append_7 = Event::Append {
             first: 7,
             entries: vec![Appended(3, evidence::EntryKind::Command, digest(&entry(7)))],
@@ -309,8 +319,7 @@ mod tests {
     #[test]
     fn a_boot_says_what_the_disk_gave_back() {
         let hard_state = HardState { term: Term(9), vote: Some(NodeId(3)), commit: Index(1) };
-        let mut recovered =
-            Recovered { hard_state, snapshot: Position::default(), entries: vec![], torn: None };
+        let mut recovered = Recovered { hard_state, ..Recovered::default() };
         let boot = |recovered: &Recovered| recovery(recovered, "0.1").next().unwrap();
         let expected = |first, last, snapshot| Event::Boot {
             version: "0.1".into(),
@@ -322,11 +331,15 @@ mod tests {
             last,
         };
         assert_eq!(boot(&recovered), expected(1, 0, 0));
-        recovered.snapshot = Position { term: Term(2), index: Index(6) };
+        let position = Position { term: Term(2), index: Index(6) };
+        recovered.begin = position;
+        recovered.snapshot = Some(Snapshot { position, digest: 0xab, ..Snapshot::default() });
         assert_eq!(boot(&recovered), expected(7, 6, 6));
+        let told = Event::Snapshot { index: 6, term: 2, digest: Digest(0xab), installed: false };
+        assert_eq!(recovery(&recovered, "0.1").nth(1), Some(told));
         recovered.entries = (7..2000).map(entry).collect();
         assert_eq!(boot(&recovered), expected(7, 1999, 6));
-        let appended = recovery(&recovered, "0.1").skip(1);
+        let appended = recovery(&recovered, "0.1").skip(2);
         let chunks: Vec<_> = appended
             .map(|event| match event {
                 Event::Append { first, entries, recovered: true } => (first, entries.len()),

@@ -35,6 +35,16 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data_dir: std::path::PathBuf,
     },
+    /// Read all of a stopped node's disk, and name every damage by file and offset
+    ///
+    /// Exit codes: 0 sound, 1 damaged, 2 it could not be read.
+    Verify {
+        #[arg(long, value_name = "DIR")]
+        data_dir: std::path::PathBuf,
+        /// One JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Read and write keys
     Kv(KvArgs),
     /// Ask each node what it knows
@@ -49,6 +59,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(flags) => run(*flags).map(|()| ExitCode::SUCCESS),
         Command::Dump { data_dir } => dump(&data_dir).map(|()| ExitCode::SUCCESS),
+        Command::Verify { data_dir, json } => verify(&data_dir, json),
         Command::Kv(args) => block_on(client::kv(args)).and_then(|outcome| show(outcome?)),
         Command::Status(nodes) => block_on(client::status(&nodes)).and_then(|outcome| show(outcome?)),
     };
@@ -64,7 +75,15 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Bound first: a second node on the same address must not touch the disk.
     let listener = runtime.block_on(Transport::bind(config.listen))?;
-    let (storage, recovered) = Storage::open(&config.data_dir, config.id, storage::Options::default())?;
+    let opened = Storage::open(&config.data_dir, config.id, storage::Options::default());
+    let (storage, recovered) = opened.inspect_err(|error| {
+        if error.is_damage() {
+            eprintln!("{REJOIN}");
+        }
+    })?;
+    for damage in &recovered.passed_over {
+        tracing::error!(damage, "a snapshot is damaged; an older one and the log make up for it");
+    }
     if let Some(torn) = &recovered.torn {
         tracing::warn!(path = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "cut a torn tail");
     }
@@ -78,7 +97,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
     };
     let initial = Initial {
         hard_state: recovered.hard_state,
-        snapshot: recovered.snapshot,
+        snapshot: recovered.begin,
         entries: recovered.entries,
         configuration: config.configuration(),
     };
@@ -166,11 +185,63 @@ fn dump(data_dir: &std::path::Path) -> Result<(), Failure> {
     Ok(())
 }
 
+fn verify(data_dir: &std::path::Path, json: bool) -> Result<ExitCode, Failure> {
+    let report = storage::verify(data_dir)?;
+    let damages = report.damages.iter();
+    if json {
+        let damages = damages.map(
+            |damage| serde_json::json!({ "file": damage.path, "offset": damage.offset, "what": damage.what }),
+        );
+        let snapshots = report.snapshots.iter().map(|snapshot| {
+            serde_json::json!({
+                "index": snapshot.position.index.0,
+                "term": snapshot.position.term.0,
+                "bytes": snapshot.bytes,
+                "digest": format!("{:016x}", snapshot.digest),
+            })
+        });
+        let report = serde_json::json!({
+            "sound": report.is_sound(),
+            "node": report.node.map(|node| node.to_string()),
+            "segments": report.segments,
+            "records": report.records,
+            "bytes": report.bytes,
+            "snapshots": snapshots.collect::<Vec<_>>(),
+            "damages": damages.collect::<Vec<_>>(),
+            "notes": report.notes,
+        });
+        println!("{report}");
+    } else {
+        damages.for_each(|damage| {
+            println!("{}: damaged at byte {}: {}", damage.path.display(), damage.offset, damage.what);
+        });
+        report.notes.iter().for_each(|note| println!("{note}"));
+        let storage::Report { segments, records, bytes, ref snapshots, .. } = report;
+        let verdict = if report.is_sound() { "sound" } else { "damaged" };
+        let snapshots = snapshots.len();
+        println!(
+            "{verdict}: {segments} segments, {records} records, {snapshots} snapshots, {bytes} bytes read"
+        );
+        if !report.is_sound() {
+            eprintln!("{REJOIN}");
+        }
+    }
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What a damaged folder means for the cluster stands in docs/decisions/damaged-disk.md.
+const REJOIN: &str = "mkraft-node: the disk has lost what this node may have acknowledged or voted, so it must not \
+    come back under its name: keep the folder aside, remove the node from the cluster, and let it join as a new \
+    member with a new identity and an empty folder";
+
 fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
 }
 
 fn show(outcome: Outcome) -> Result<ExitCode, Failure> {
     println!("{}", outcome.text);
+    if let Some(note) = outcome.note {
+        eprintln!("mkraft-node: {note}");
+    }
     Ok(if outcome.success { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

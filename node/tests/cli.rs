@@ -98,6 +98,41 @@ fn a_person_can_put_get_swap_and_delete() {
 }
 
 #[test]
+fn a_person_can_append_range_and_do_several_things_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let single = Single::start(folder.path());
+    single.kv(&["range"]).code(1).stdout("(none)\n");
+    single.kv(&["append", "log/a", "one"]).success().stdout("ok\n");
+    single.kv(&["append", "log/a", ",two"]).success();
+    single.kv(&["put", "log/b", "x"]).success();
+    single.kv(&["put", "other", "y"]).success();
+    single.kv(&["range", "log/"]).success().stdout("log/a\tone,two\nlog/b\tx\n").stderr("");
+    single
+        .kv(&["range", "--limit", "1", "--after", "log/a"])
+        .success()
+        .stdout("log/b\tx\n")
+        .stderr(contains("there are more keys: --after log/b"));
+
+    let output = single.kv(&["get", "log/b", "--with-version"]).success().get_output().stdout.clone();
+    let output = String::from_utf8(output).unwrap();
+    let (version, value) = output.trim_end().split_once('\t').unwrap();
+    assert_eq!(value, "x");
+    single.kv(&["delete", "log/b", "--version", "1"]).code(1).stdout(format!("{version}\n"));
+    let found = ["--if", "value log/a one,two", "--if", &format!("version log/b {version}")];
+    let then = ["--then", "put c two words", "--then", "append c !", "--then", "get c"];
+    let otherwise = ["--else", "delete log/a"];
+    let txn = [&["txn"], &found[..], &then, &otherwise].concat();
+    single.kv(&txn).success().stdout("ok\nok\ntwo words!\n");
+    single.kv(&["delete", "log/b", "--version", version]).success().stdout("ok\n");
+    single.kv(&txn).code(1).stdout("ok\n");
+    single.kv(&["txn", "--if", "absent log/a", "--then", "get log/a"]).success().stdout("(none)\n");
+
+    single.kv(&["txn", "--then", "put c"]).code(2).stderr(contains("expected `get KEY`, `put KEY VALUE`"));
+    single.kv(&["txn", "--if", "version c x"]).code(2).stderr(contains("\"x\" is not a version"));
+    single.kv(&["txn", "--then", "get "]).code(2).stderr(contains("a key has 1 to 4096 bytes"));
+}
+
+#[test]
 fn a_stopped_node_comes_back_with_what_it_held_and_its_disk_agrees_with_its_evidence() {
     let folder = tempfile::tempdir().unwrap();
     let single = Single::start(folder.path());
@@ -131,6 +166,35 @@ fn a_stopped_node_comes_back_with_what_it_held_and_its_disk_agrees_with_its_evid
     assert_eq!(dumped, events[..dumped.len()]);
     let first = std::fs::read_to_string(folder.path().join("events/boot-0001.jsonl")).unwrap();
     assert!(first.lines().last().unwrap().contains(r#""event":"stop","reason":"SIGTERM""#));
+}
+
+#[test]
+fn a_damaged_disk_is_named_by_file_and_offset_and_its_node_refuses_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let single = Single::start(folder.path());
+    single.kv(&["put", "a", "1"]).success();
+    single.kv(&["put", "b", "2"]).success();
+    assert!(single.terminate().success());
+    let data = folder.path().join("data");
+    let verify = |more: &[&str]| node().arg("verify").args(more).arg("--data-dir").arg(&data).assert();
+    verify(&[]).code(0).stdout(contains("sound: 1 segments"));
+    let segment = data.join("log-0000000000000001.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // In the first record after the base.
+    bytes[170] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let named = contains(format!("{}: damaged at byte ", segment.display()));
+    verify(&[])
+        .code(1)
+        .stdout(named.clone().and(contains("damaged: 1 segments")))
+        .stderr(contains("new member"));
+    let output = verify(&["--json"]).code(1).get_output().stdout.clone();
+    let report: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(report["sound"], false);
+    assert_eq!(report["damages"][0]["file"], segment.to_str().unwrap());
+    let run = ["run", "--id", "n1", "--listen", "127.0.0.1:0", "--data-dir"];
+    node().args(run).arg(&data).assert().code(2).stderr(named.and(contains("new member")));
+    node().args(["verify", "--data-dir", "/dev/null/x"]).assert().code(2).stderr(contains("/dev/null/x"));
 }
 
 #[test]

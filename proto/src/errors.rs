@@ -38,7 +38,7 @@ impl ErrorCode {
 
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Error {
-        Error { code: code.into(), message: message.into(), leader: 0 }
+        Error { code: code.into(), message: message.into(), leader: 0, retry_after_ms: 0 }
     }
 
     /// The error within a status, or [`ErrorCode::Unknown`] when the status was not made by a node: the

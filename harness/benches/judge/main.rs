@@ -4,6 +4,7 @@
 //! was judged wrongly.
 
 mod generator;
+mod transactions;
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use divan::{AllocProfiler, Bencher};
 use generator::{Shape, write_history};
 use mkraft_harness::check::Status;
 use mkraft_harness::check::linearizability::{Book, judge_book};
+use mkraft_harness::check::transactions::judge_append;
 use mkraft_harness::history::History;
 use mkraft_proto::evidence::Line;
 
@@ -22,6 +24,15 @@ const SIZES: [u32; 3] = [10_000, 100_000, 1_000_000];
 const REGISTER: Shape =
     Shape { operations: 0, clients: 50, writes: 50, swaps: 0, unknown: 1.0, stale_at: None };
 const SWAPS: Shape = Shape { writes: 25, swaps: 25, ..REGISTER };
+
+const LISTS: transactions::Shape = transactions::Shape {
+    transactions: 0,
+    clients: 50,
+    lists: 10,
+    appends: 100,
+    unknown: 1.0,
+    lost_at: None,
+};
 
 fn main() {
     divan::main();
@@ -67,6 +78,37 @@ fn judge_cas_register(bencher: Bencher, operations: u32) {
 #[divan::bench(args = [0.1, 0.5, 0.99], sample_count = 5, sample_size = 1)]
 fn judge_million_with_a_stale_read_at(bencher: Bencher, at: f64) {
     judge(bencher, Shape { operations: 1_000_000, stale_at: Some(at), ..SWAPS }, Status::Violated);
+}
+
+#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+fn judge_transactions(bencher: Bencher, transactions: u32) {
+    judge_lists(bencher, transactions::Shape { transactions, ..LISTS }, Status::Holds);
+}
+
+/// An acknowledged append that no read ever saw, with its story.
+#[divan::bench(args = [0.1, 0.5, 0.99], sample_count = 5, sample_size = 1)]
+fn judge_million_transactions_with_an_append_lost_at(bencher: Bencher, at: f64) {
+    let shape = transactions::Shape { transactions: 1_000_000, lost_at: Some(at), ..LISTS };
+    judge_lists(bencher, shape, Status::Violated);
+}
+
+fn judge_lists(bencher: Bencher, shape: transactions::Shape, expected: Status) {
+    let folder = tempfile::tempdir().expect("a folder for the history");
+    let path = folder.path().join("history.jsonl");
+    let mut out = BufWriter::new(std::fs::File::create(&path).expect("a new file"));
+    transactions::write_history(shape, 1, &mut out).and_then(|()| out.flush()).expect("room for the history");
+    let history = History::read(&path).expect("a lawful history");
+    let book = Book { history: &history, file: "history.jsonl", lines: None, epoch_ns: 0 };
+    bencher.bench_local(|| {
+        let verdict = judge_append(&book);
+        assert_eq!(verdict.status, expected, "{}", verdict.summary);
+        let named = |text: &str| text.starts_with("G-single-realtime: ");
+        assert!(
+            verdict.findings.iter().all(|told| named(&told.text) && told.witnesses.len() <= 3),
+            "{verdict:?}"
+        );
+        verdict
+    });
 }
 
 fn judge(bencher: Bencher, shape: Shape, expected: Status) {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use mkraft_proto::evidence::Outcome;
 
+use super::about::{About, EntryId};
 use super::evidence::{Act, Evidence, Kinds, NodeRef, history_witness};
 use super::replay::Replay;
 use super::verdict::{Finding, Tally, Witness};
@@ -15,18 +16,18 @@ use crate::history::{Ended, Operation};
 /// Every acknowledged write was applied, and is on the disks of a majority at the end. Returns how many could be
 /// joined.
 pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -> u64 {
-    let mut writes: HashMap<(u64, u64), (&Operation, Option<Place>)> = HashMap::new();
-    for operation in &evidence.history.operations {
+    let mut writes: HashMap<(u64, u64), Write> = HashMap::new();
+    for (number, operation) in evidence.history.operations.iter().enumerate() {
         if let (Ended::Ok, Some(ticket), true) = (operation.ended, operation.ticket, &*operation.f != "read")
         {
-            writes.insert(ticket, (operation, None));
+            writes.insert(ticket, Write { number, operation, place: None });
         }
     }
     find_applied(evidence, &mut writes);
     tally.examined += writes.len() as u64;
     let mut writes: Vec<_> = writes.into_values().collect();
-    writes.sort_unstable_by_key(|(operation, _)| operation.invoke_line);
-    for (operation, place) in &writes {
+    writes.sort_unstable_by_key(|write| write.number);
+    for Write { number, operation, place } in &writes {
         let line = operation.completion_line.unwrap_or(operation.invoke_line);
         let what = format!("{} of key {}", operation.f, operation.key.as_deref().unwrap_or("?"));
         let at = operation.completed_at.map_or_else(String::new, |t| format!(" at {}", evidence.at(t)));
@@ -36,7 +37,9 @@ pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -
         );
         let Some(place) = place else {
             let text = format!("an acknowledged {what} was applied by no node");
-            let finding = Finding::new(text, [told]);
+            let about =
+                About::WriteLost { operation: *number, entry: None, applied_by: None, lacking: Vec::new() };
+            let finding = Finding::new(text, [told]).about(about);
             // The node that answered had applied it before: only its own lines can be what is missing.
             let whole = |(node, _)| evidence.is_whole(node, Kinds::APPLY);
             let asked = |(node, _): &(NodeRef, _)| operation.node.as_deref() == Some(evidence.name(*node));
@@ -46,11 +49,19 @@ pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -
             }
             continue;
         };
-        if let Some(text) = missing(evidence, finals, place) {
+        if let Some(lacking) = missing(evidence, finals, place) {
+            let text = place.told_missing(evidence, &lacking);
             let file = evidence.nodes[place.node.0 as usize].boots[place.boot].file.clone();
-            let applied = format!("{} applied it as entry {}", evidence.name(place.node), place.index);
+            let applied = format!("{} applied it as entry {}", evidence.name(place.node), place.entry.index);
             let applied = Witness { file, line: place.line, text: applied };
-            let finding = Finding::new(format!("an acknowledged {what} is lost: {text}"), [told, applied]);
+            let about = About::WriteLost {
+                operation: *number,
+                entry: Some(place.entry),
+                applied_by: Some(place.node),
+                lacking,
+            };
+            let text = format!("an acknowledged {what} is lost: {text}");
+            let finding = Finding::new(text, [told, applied]).about(about);
             match finals.iter().all(|replay| replay.trusted) && evidence.is_whole(place.node, Kinds::APPLY) {
                 true => tally.violated(finding),
                 false => tally.doubt(finding),
@@ -65,12 +76,25 @@ struct Place {
     node: NodeRef,
     boot: usize,
     line: u32,
-    index: u64,
-    term: u32,
-    digest: u64,
+    entry: EntryId,
 }
 
-fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), (&Operation, Option<Place>)>) {
+/// An acknowledged write, a place in the history's operations.
+struct Write<'e> {
+    number: usize,
+    operation: &'e Operation,
+    place: Option<Place>,
+}
+
+impl Place {
+    fn told_missing(&self, evidence: &Evidence, lacking: &[NodeRef]) -> String {
+        let names: Vec<_> = lacking.iter().map(|&node| evidence.name(node)).collect();
+        let EntryId { index, term, .. } = self.entry;
+        format!("at the end entry {index} of term {term} is not in the log of {}", names.join(", "))
+    }
+}
+
+fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), Write>) {
     for (node, facts) in evidence.nodes() {
         for (boot, fact) in facts
             .boots
@@ -83,31 +107,27 @@ fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), (&Operatio
                 if entry.outcome != Outcome::Applied || (entry.session, entry.sequence) == (0, 0) {
                     continue;
                 }
-                if let Some((_, place @ None)) = writes.get_mut(&(entry.session, entry.sequence)) {
-                    let (term, digest) = (entry.term, entry.digest.0);
-                    *place = Some(Place { node, boot, line: fact.line, index, term, digest });
+                let write = writes.get_mut(&(entry.session, entry.sequence));
+                if let Some(Write { place: place @ None, .. }) = write {
+                    let entry = EntryId { index, term: entry.term, digest: entry.digest };
+                    *place = Some(Place { node, boot, line: fact.line, entry });
                 }
             }
         }
     }
 }
 
-/// Says who lacks it when no majority has it.
-fn missing(evidence: &Evidence, finals: &[Replay], place: &Place) -> Option<String> {
+/// Those who lack it, when no majority has it.
+fn missing(evidence: &Evidence, finals: &[Replay], place: &Place) -> Option<Vec<NodeRef>> {
+    let EntryId { index, term, digest } = place.entry;
     let has = |replay: &&Replay| {
-        let held = replay.log.get(place.index).map(|held| (held.entry.term, held.entry.digest.0));
-        place.index < replay.log.first() || held == Some((place.term, place.digest))
+        let held = replay.log.get(index).map(|held| (held.entry.term, held.entry.digest));
+        index < replay.log.first() || held == Some((term, digest))
     };
     let holders = finals.iter().filter(has).count();
     if holders > finals.len() / 2 {
         return None;
     }
     let lacking = evidence.nodes().zip(finals).filter(|(_, replay)| !has(replay));
-    let names: Vec<_> = lacking.map(|((node, _), _)| evidence.name(node)).collect();
-    Some(format!(
-        "at the end entry {} of term {} is not in the log of {}",
-        place.index,
-        place.term,
-        names.join(", ")
-    ))
+    Some(lacking.map(|((node, _), _)| node).collect())
 }

@@ -1,5 +1,8 @@
 //! A leader commits what a quorum has on disk, and only by an entry of its own term (§5.3, §5.4.2).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::about::{About, Indices, extend};
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
 use super::replay::{Held, Replay};
 use super::verdict::{Finding, Tally, Verdict, count};
@@ -13,6 +16,9 @@ use super::verdict::{Finding, Tally, Verdict, count};
 pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut sweep = Sweep::new(evidence);
+    let mut unsure = false;
+    // A leader that commits so once does it again: each is told once a term.
+    let mut told: BTreeMap<(NodeRef, u64, Option<BTreeSet<u64>>), Told> = BTreeMap::new();
     while let Some((node, boot, fact)) = sweep.next() {
         let Act::Commit { index, term } = fact.act else { continue };
         let leader = &sweep.followed[node.0 as usize];
@@ -20,16 +26,35 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
             continue;
         }
         tally.examined += 1;
+        let before = sweep.committed_before;
         let commit = Commit { index, term, node, boot, fact };
-        match sweep.judge(&commit) {
-            Judged::Held => {}
-            Judged::Short { holders, needed } => tally.violated(short(evidence, &commit, &holders, needed)),
-            Judged::Foreign(held) => tally.violated(foreign(evidence, &commit, &held)),
+        let fault = match sweep.judge(&commit) {
+            Judged::Held => continue,
             // The gap itself is told below.
-            Judged::Unknown => {}
+            Judged::Unknown => {
+                unsure = true;
+                continue;
+            }
+            Judged::Short(short) => Fault::Short(short),
+            Judged::Foreign(held) => Fault::Foreign(held),
+        };
+        let entries = before.saturating_add(1).min(index)..=index;
+        let clashes = match &fault {
+            Fault::Short(short) => Some(short.clashes.clone()),
+            Fault::Foreign(_) => None,
+        };
+        let key = (node, term, clashes);
+        match told.get_mut(&key) {
+            Some(told) => told.again(entries, &fault),
+            None => _ = told.insert(key, Told::first(evidence, &commit, entries, fault)),
         }
     }
-    tally.doubt_gaps(evidence, Kinds::LOG | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
+    let mut told: Vec<Told> = told.into_values().collect();
+    told.sort_by_key(|told| told.finding.about.at());
+    told.into_iter().for_each(|told| tally.violated(told.finding()));
+    // Lines of a log that are missing matter when what is left is not a quorum.
+    let log = if unsure { Kinds::LOG } else { Kinds::NONE };
+    tally.doubt_gaps(evidence, log | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
     tally.verdict("no leader committed anything in any file", |commits| {
         let commits = count(commits, "commit");
         format!("{commits} by leaders: each was on the disks of a quorum, and of the leader's term")
@@ -46,14 +71,69 @@ struct Commit<'e> {
 
 enum Judged {
     Held,
-    /// Fewer than a quorum had it.
-    Short {
-        holders: Vec<NodeRef>,
-        needed: usize,
-    },
+    Short(Short),
     /// The entry is of another term.
     Foreign(Held),
     Unknown,
+}
+
+/// Fewer than a quorum had it.
+struct Short {
+    holders: Vec<NodeRef>,
+    lacking: Vec<NodeRef>,
+    needed: usize,
+    /// When it would have been a quorum with those that had an entry of the same term there: the terms in which their
+    /// logs and the leader's first clash.
+    clashes: BTreeSet<u64>,
+}
+
+enum Fault {
+    Short(Short),
+    Foreign(Held),
+}
+
+/// All commits of one kind by one leader in one term.
+struct Told {
+    finding: Finding,
+    times: u64,
+}
+
+impl Told {
+    fn first(evidence: &Evidence, commit: &Commit, entries: Indices, fault: Fault) -> Told {
+        let (leader, term, at, commits) = (commit.node, commit.term, commit.fact.t, vec![entries]);
+        let finding = match fault {
+            Fault::Foreign(held) => {
+                foreign(evidence, commit, &held).about(About::CommitForeign { term, commits, at })
+            }
+            Fault::Short(Short { holders, lacking, needed, clashes }) => {
+                let short_by = needed - holders.len();
+                let finding = short(evidence, commit, &holders, needed);
+                finding.about(About::CommitShort { leader, term, commits, lacking, short_by, clashes, at })
+            }
+        };
+        Told { finding, times: 1 }
+    }
+
+    fn again(&mut self, entries: Indices, fault: &Fault) {
+        self.times += 1;
+        match (&mut self.finding.about, fault) {
+            (About::CommitForeign { commits, .. }, _) => extend(commits, entries),
+            (About::CommitShort { commits, lacking, short_by, .. }, Fault::Short(short)) => {
+                extend(commits, entries);
+                lacking.retain(|node| short.lacking.contains(node));
+                *short_by = (*short_by).max(short.needed - short.holders.len());
+            }
+            _ => {}
+        }
+    }
+
+    fn finding(self) -> Finding {
+        let Told { mut finding, times } = self;
+        if times > 1 {
+            finding.text += &format!("; and {} later in that term", count(times - 1, "time"));
+        }
+        finding
+    }
 }
 
 /// All nodes followed at once, in the order of their common clock.
@@ -61,6 +141,9 @@ struct Sweep<'e> {
     followed: Vec<Followed<'e>>,
     /// Nodes of which lines may be missing.
     holey: Vec<bool>,
+    /// The highest index that any node knew to be committed, and the same before the latest fact.
+    committed: u64,
+    committed_before: u64,
 }
 
 struct Followed<'e> {
@@ -82,7 +165,7 @@ impl<'e> Sweep<'e> {
         };
         let followed = evidence.nodes().map(follow).collect();
         let holey = evidence.nodes().map(|(node, _)| !evidence.is_whole(node, Kinds::LOG)).collect();
-        Sweep { followed, holey }
+        Sweep { followed, holey, committed: 0, committed_before: 0 }
     }
 
     /// Takes the earliest fact. In the same nanosecond what is written comes before what is committed.
@@ -97,6 +180,8 @@ impl<'e> Sweep<'e> {
         let (boot, fact) = followed.next?;
         followed.next = followed.rest.next();
         _ = followed.replay.take(followed.node, fact);
+        self.committed_before = self.committed;
+        self.committed = self.committed.max(followed.replay.commit);
         if let Act::Config(config) = &fact.act {
             followed.voters.clone_from(&config.voters);
             followed.outgoing.clone_from(&config.outgoing);
@@ -120,7 +205,11 @@ impl<'e> Sweep<'e> {
                 |node: &&NodeRef| held(node).zip(reference).is_some_and(|(own, held)| own.agrees(&held));
             let holders: Vec<_> = voters.iter().filter(has).copied().collect();
             let needed = voters.len() / 2 + 1;
-            if holders.len() >= needed {
+            // What a node had before lines went missing it may have cut since.
+            let trusted = |node: &&NodeRef| {
+                self.followed.get(node.0 as usize).is_some_and(|followed| followed.replay.trusted)
+            };
+            if holders.iter().filter(trusted).count() >= needed {
                 continue;
             }
             let unsure = |node: &&NodeRef| {
@@ -128,7 +217,19 @@ impl<'e> Sweep<'e> {
             };
             return match holders.len() + voters.iter().filter(unsure).count() >= needed {
                 true => Judged::Unknown,
-                false => Judged::Short { holders, needed },
+                false => {
+                    let lacking: Vec<_> =
+                        voters.iter().filter(|node| !holders.contains(node)).copied().collect();
+                    let clash = |node: &NodeRef| {
+                        let other = self.followed.get(node.0 as usize)?;
+                        leader.replay.log.clashes_in(&other.replay.log, commit.index)
+                    };
+                    let same = |node: &&NodeRef| held(node).is_some_and(|held| own_term(&held));
+                    let alike: Vec<u64> = lacking.iter().filter(same).filter_map(clash).collect();
+                    let counted = holders.len() + alike.len() >= needed;
+                    let clashes = alike.into_iter().filter(|_| counted).collect();
+                    Judged::Short(Short { holders, lacking, needed, clashes })
+                }
             };
         }
         Judged::Held

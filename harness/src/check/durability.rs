@@ -1,5 +1,6 @@
 //! What a node made durable stays, and what was acknowledged to a client is in the committed log.
 
+use super::about::About;
 use super::acknowledged::acknowledged;
 use super::evidence::{Act, Boot, BootAct, Entry, Evidence, Fact, Kinds, Node, NodeRef, witness};
 use super::replay::{Held, Replay};
@@ -40,6 +41,9 @@ pub fn durability(evidence: &Evidence) -> Verdict {
 struct HardState {
     term: Option<(u64, Witness)>,
     vote: Option<(u64, NodeRef, Witness)>,
+    /// The highest commit index that lines of the newest boot tell of.
+    commit: u64,
+    snapshot: Option<(u64, Witness)>,
 }
 
 /// A disk being read back, against the log that lines tell of.
@@ -96,27 +100,51 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
 
 impl HardState {
     fn learn(&mut self, scene: &Scene) {
-        let name = scene.evidence.name(scene.node);
-        let at = || scene.evidence.at(scene.fact.t);
-        let (term, vote) = match &scene.fact.act {
-            Act::Boot(act) => (act.term, act.vote.map(|vote| (act.term, vote))),
-            Act::Vote { term, candidate } => (*term, Some((*term, *candidate))),
-            Act::Role { term, .. } | Act::Commit { term, .. } => (*term, None),
-            _ => return,
-        };
+        match &scene.fact.act {
+            Act::Boot(act) => self.begin(act, scene),
+            Act::Commit { index, term } => {
+                self.commit = self.commit.max(*index);
+                self.in_term(*term, scene);
+            }
+            Act::Role { term, .. } => self.in_term(*term, scene),
+            Act::Vote { term, candidate } => {
+                self.in_term(*term, scene);
+                self.voted(*term, *candidate, scene);
+            }
+            Act::Snapshot { index, installed, .. } => {
+                self.commit = self.commit.max(*index);
+                let verb = if *installed { "installed" } else { "took" };
+                if self.snapshot.as_ref().is_none_or(|(known, _)| known < index) {
+                    self.snapshot =
+                        Some((*index, scene.told(&format!("{verb} a snapshot up to entry {index}"))));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What was lost is told once: from here on the disk is what it is.
+    fn begin(&mut self, act: &BootAct, scene: &Scene) {
+        self.commit = act.commit.max(act.snapshot);
+        self.term = None;
+        self.in_term(act.term, scene);
+        self.vote = None;
+        if let Some(vote) = act.vote {
+            self.voted(act.term, vote, scene);
+        }
+        let has = || scene.told(&format!("has a snapshot up to entry {}", act.snapshot));
+        self.snapshot = (act.snapshot > 0).then(|| (act.snapshot, has()));
+    }
+
+    fn in_term(&mut self, term: u64, scene: &Scene) {
         if self.term.as_ref().is_none_or(|(known, _)| *known < term) {
-            let told = witness(scene.boot, scene.fact, format!("{name} is in term {term} at {}", at()));
-            self.term = Some((term, told));
+            self.term = Some((term, scene.told(&format!("is in term {term}"))));
         }
-        if let Some((term, candidate)) = vote {
-            let whom = scene.evidence.name(candidate);
-            let told = witness(
-                scene.boot,
-                scene.fact,
-                format!("{name} voted for {whom} in term {term} at {}", at()),
-            );
-            self.vote = Some((term, candidate, told));
-        }
+    }
+
+    fn voted(&mut self, term: u64, candidate: NodeRef, scene: &Scene) {
+        let whom = scene.evidence.name(candidate);
+        self.vote = Some((term, candidate, scene.told(&format!("voted for {whom} in term {term}"))));
     }
 }
 
@@ -142,6 +170,16 @@ impl Scene<'_> {
         self.evidence.name(self.node)
     }
 
+    fn at(&self) -> u64 {
+        self.boot.time_of(self.fact)
+    }
+
+    /// This line, and what it tells of the node.
+    fn told(&self, what: &str) -> Witness {
+        let at = self.evidence.at(self.fact.t);
+        witness(self.boot, self.fact, format!("{} {what} at {at}", self.name()))
+    }
+
     /// `the disk of n1` at its boot, or in its dump.
     fn disk(&self) -> String {
         match self.boot.number {
@@ -156,30 +194,74 @@ impl Scene<'_> {
         Finding::new(text, witnesses)
     }
 
+    /// Term, vote, commit index and snapshot against what lines tell of them.
     fn hard_state(&self, begin: &BootAct, known: &HardState, exact: bool, tally: &mut Tally) {
+        self.term(begin, known, exact, tally);
+        self.vote(begin, known, exact, tally);
         let disk = self.disk();
-        if let Some((term, before)) = &known.term
-            && (begin.term < *term || (exact && begin.term != *term))
-        {
-            let text = format!("{disk} gives back term {}, after term {term}", begin.term);
-            tally.violated(self.finding(text, Some(before.clone()), format!("{disk}: term {}", begin.term)));
-        }
-        if let Some((term, candidate, before)) = &known.vote
-            && *term == begin.term
-            && begin.vote != Some(*candidate)
-        {
-            let (name, whom) = (self.name(), self.evidence.name(*candidate));
-            let vote = match begin.vote {
-                Some(vote) => format!("a vote for {}", self.evidence.name(vote)),
-                None => "no vote".to_owned(),
-            };
+        if exact && begin.commit > known.commit {
+            let (told, commit) = (known.commit, begin.commit);
             let text =
-                format!("{name} voted for {whom} in term {term}, and {disk} gives back {vote} in that term");
-            tally.violated(self.finding(
-                text,
-                Some(before.clone()),
-                format!("{disk}: {vote} in term {term}"),
-            ));
+                format!("{disk} gives back commit index {commit}, and no line tells of any above {told}");
+            tally.violated(self.finding(text, None, format!("{disk}: commit index {commit}")));
+        }
+        let (told, before) = match &known.snapshot {
+            Some((told, before)) => (*told, Some(before.clone())),
+            None => (0, None),
+        };
+        let found = begin.snapshot;
+        let after = format!("{disk}: the snapshot ends at {found}");
+        if found < told {
+            let text = format!("{disk} gives back a snapshot up to entry {found}, after one up to {told}");
+            let about = About::EntriesLost { node: self.node, entries: found + 1..=told, at: self.at() };
+            tally.violated(self.finding(text, before, after).about(about));
+        } else if exact && found > told {
+            let text = format!(
+                "{disk} gives back a snapshot up to entry {found}, and no line tells of any after {told}"
+            );
+            tally.violated(self.finding(text, before, after));
+        }
+    }
+
+    fn term(&self, begin: &BootAct, known: &HardState, exact: bool, tally: &mut Tally) {
+        let Some((term, before)) = &known.term else { return };
+        let (disk, found) = (self.disk(), begin.term);
+        let after = format!("{disk}: term {found}");
+        if found < *term {
+            let text = format!("{disk} gives back term {found}, after term {term}");
+            let about = About::HardStateLost { node: self.node, terms: found..=*term, at: self.at() };
+            tally.violated(self.finding(text, Some(before.clone()), after).about(about));
+        } else if exact && found > *term {
+            let text = format!("{disk} gives back term {found}, and no line tells of any after {term}");
+            tally.violated(self.finding(text, Some(before.clone()), after));
+        }
+    }
+
+    fn vote(&self, begin: &BootAct, known: &HardState, exact: bool, tally: &mut Tally) {
+        let (disk, name) = (self.disk(), self.name());
+        let found = match begin.vote {
+            Some(vote) => format!("a vote for {}", self.evidence.name(vote)),
+            None => "no vote".to_owned(),
+        };
+        let after = format!("{disk}: {found} in term {}", begin.term);
+        // Of another term than the lines tell there is another finding.
+        let in_term = known.term.as_ref().is_some_and(|(term, _)| *term == begin.term);
+        match known.vote.as_ref().filter(|(term, ..)| *term == begin.term) {
+            Some((_, candidate, _)) if begin.vote == Some(*candidate) => {}
+            Some((term, candidate, before)) => {
+                let whom = self.evidence.name(*candidate);
+                let text = format!(
+                    "{name} voted for {whom} in term {term}, and {disk} gives back {found} in that term"
+                );
+                let about = About::HardStateLost { node: self.node, terms: *term..=*term, at: self.at() };
+                tally.violated(self.finding(text, Some(before.clone()), after).about(about));
+            }
+            None if exact && begin.vote.is_some() && in_term => {
+                let text =
+                    format!("{disk} gives back {found} in term {}, of which no line tells", begin.term);
+                tally.violated(self.finding(text, None, after));
+            }
+            None => {}
         }
     }
 
@@ -199,7 +281,9 @@ impl Scene<'_> {
                 },
             );
             let text = format!("{disk} gives back entries up to {last}, and {expected} was durable");
-            return Some(self.finding(text, before, format!("{disk}: the log ends at {last}")));
+            let about = About::EntriesLost { node: self.node, entries: last + 1..=expected, at: self.at() };
+            let finding = self.finding(text, before, format!("{disk}: the log ends at {last}"));
+            return Some(finding.about(about));
         }
         if back.exact && last > expected {
             let text = format!(
@@ -263,7 +347,9 @@ impl Scene<'_> {
             });
             let text = format!("{disk} gives back another entry {index} than was durable");
             let after = format!("{disk}: entry {index} of term {}, digest {}", entry.term, entry.digest);
-            tally.violated(self.finding(text, before, after));
+            let last = prior.replay.log.last();
+            let about = About::EntriesLost { node: self.node, entries: index..=last, at: self.at() };
+            tally.violated(self.finding(text, before, after).about(about));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mkraft_proto::evidence::Role;
 
+use super::about::About;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
@@ -25,7 +26,8 @@ pub fn election_safety(evidence: &Evidence) -> Verdict {
             match leaders.get(&term) {
                 Some((other, first)) if *other != node => {
                     let text = format!("term {term} had two leaders: {} and {name}", evidence.name(*other));
-                    tally.violated(Finding::new(text, [first.clone(), told]));
+                    let about = About::TwoLeaders { term, leaders: [*other, node], at: fact.t };
+                    tally.violated(Finding::new(text, [first.clone(), told]).about(about));
                 }
                 Some(_) => {}
                 None => _ = leaders.insert(term, (node, told)),

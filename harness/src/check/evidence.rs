@@ -214,6 +214,11 @@ impl Boot {
         matches!(self.facts.last(), Some(Fact { act: Act::Stop, .. }))
     }
 
+    /// When a line was written; what a dump shows was there at a time nobody told.
+    pub fn time_of(&self, fact: &Fact) -> u64 {
+        if self.number == 0 { u64::MAX } else { fact.t }
+    }
+
     /// True unless the process is known to have ended of its own will.
     pub fn may_have_been_killed(&self) -> bool {
         !matches!(self.end, Some(End::Stopped | End::Exit(_)))
@@ -272,6 +277,11 @@ impl Node {
 impl Evidence {
     pub fn name(&self, node: NodeRef) -> &str {
         &self.names[node.0 as usize]
+    }
+
+    /// One of the nodes of the run.
+    pub fn node_named(&self, name: &str) -> Option<NodeRef> {
+        self.nodes().map(|(node, _)| node).find(|&node| self.name(node) == name)
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (NodeRef, &Node)> {

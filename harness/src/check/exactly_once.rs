@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use mkraft_proto::evidence::Outcome;
 
+use super::about::About;
 use super::by_index::ByIndex;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness};
@@ -94,7 +95,7 @@ fn failed_ones(evidence: &Evidence, effects: &[Effect], tally: &mut Tally) {
     let lives = operations.iter().filter(|operation| operation.ended != Ended::Fail);
     // An operation may be tried again with the ticket of one that failed.
     let lives: HashSet<_> = lives.filter_map(|operation| operation.ticket).collect();
-    for operation in operations {
+    for (place, operation) in operations.iter().enumerate() {
         let (Ended::Fail, None, Some(ticket)) = (operation.ended, &operation.seen, operation.ticket) else {
             continue;
         };
@@ -109,7 +110,9 @@ fn failed_ones(evidence: &Evidence, effects: &[Effect], tally: &mut Tally) {
         let told = format!("process {} was told that its {f} did not happen: {error}", operation.process);
         let effect = effects[at].line.witness(evidence, format!("applied it as entry {index}"));
         let witnesses: Vec<_> = [Some(history_witness(line, told)), effect].into_iter().flatten().collect();
-        tally.violated(Finding::new(text, witnesses));
+        tally.violated(
+            Finding::new(text, witnesses).about(About::FailedTookEffect { operation: place, index }),
+        );
     }
 }
 
@@ -121,7 +124,12 @@ fn twice(evidence: &Evidence, one: &Effect, other: &Effect) -> Finding {
     );
     let told =
         |effect: &Effect| effect.line.witness(evidence, format!("applied it as entry {}", effect.index));
-    Finding::new(text, [told(one), told(other)].into_iter().flatten().collect::<Vec<_>>())
+    let about = About::Twice {
+        ticket: one.ticket,
+        nodes: [one.line.node, other.line.node],
+        indices: [one.index, other.index],
+    };
+    Finding::new(text, [told(one), told(other)].into_iter().flatten().collect::<Vec<_>>()).about(about)
 }
 
 fn outcome_differs(evidence: &Evidence, index: u64, one: (Outcome, Line), other: (Outcome, Line)) -> Finding {
@@ -134,5 +142,6 @@ fn outcome_differs(evidence: &Evidence, index: u64, one: (Outcome, Line), other:
     let text = format!("{name} {} entry {index}, and {other_name} {} it", word(one.0), word(other.0));
     let told =
         |(outcome, line): (Outcome, Line)| line.witness(evidence, format!("{} entry {index}", word(outcome)));
-    Finding::new(text, [told(one), told(other)].into_iter().flatten().collect::<Vec<_>>())
+    let about = About::OutcomeDiffers { nodes: [one.1.node, other.1.node], index };
+    Finding::new(text, [told(one), told(other)].into_iter().flatten().collect::<Vec<_>>()).about(about)
 }

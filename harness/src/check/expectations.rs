@@ -4,7 +4,7 @@ use super::evidence::Evidence;
 use super::numbers::Numbers;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
-/// What the scenario expects has happened: `ok-min`, `leader-changes-min`, and each kind of operation of the mix
+/// What the scenario expects has happened: `ok-min`, `leader-changes-min`, and each kind of operation of the load
 /// succeeded at least once.
 ///
 /// Reads: the history, the `role` lines, the scenario. Fails: never; a run in which too little happened proves
@@ -14,7 +14,6 @@ pub fn expectations(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let numbers = Numbers::of(evidence);
     let expect = &evidence.scenario.expect;
-    let mix = &evidence.scenario.workload.mix;
     let doubt = |tally: &mut Tally, file: &str, text: String| {
         let witness = Witness { file: file.into(), line: 0, text: text.clone() };
         tally.doubt(Finding::new(text, [witness]));
@@ -30,14 +29,10 @@ pub fn expectations(evidence: &Evidence) -> Verdict {
         let text = format!("{} operations succeeded; ok-min is {}", numbers.ok(), expect.ok_min);
         doubt(&mut tally, "history.jsonl", text);
     }
-    for (f, share) in [("read", mix.read), ("write", mix.write), ("cas", mix.cas)] {
-        let ok = numbers.of_function(f).map_or(0, |counts| counts.ok);
-        if share > 0 && ok == 0 {
-            doubt(
-                &mut tally,
-                "history.jsonl",
-                format!("no {f} ever succeeded, and the mix has a share of it"),
-            );
+    for f in evidence.scenario.workload.kind.functions() {
+        if numbers.of_function(f).is_none_or(|counts| counts.ok == 0) {
+            let text = format!("no {f} ever succeeded, and the load is one of them");
+            doubt(&mut tally, "history.jsonl", text);
         }
     }
     if numbers.leader_changes < expect.leader_changes_min {

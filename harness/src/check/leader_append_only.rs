@@ -1,5 +1,6 @@
 //! A leader never cuts or overwrites its own log (§5.3).
 
+use super::about::About;
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, witness};
 use super::replay::{Misfit, Replay};
 use super::verdict::{Finding, Tally, Verdict, count};
@@ -16,6 +17,7 @@ pub fn leader_append_only(evidence: &Evidence) -> Verdict {
         let mut replay = Replay::default();
         let mut elected: Option<(&Boot, &Fact)> = None;
         for (boot, fact) in facts.facts() {
+            let last = replay.log.last();
             let fits = replay.take(facts, fact);
             match &fact.act {
                 Act::Boot(_) | Act::Hole => elected = None,
@@ -23,15 +25,18 @@ pub fn leader_append_only(evidence: &Evidence) -> Verdict {
                 _ => {}
             }
             let Some((election_boot, election)) = elected else { continue };
-            let act = match (&fact.act, fits) {
+            let (act, entries) = match (&fact.act, fits) {
                 (Act::Append { .. }, Err(Misfit::Overwrite { first, last })) => {
-                    format!("overwrote its entries {first} to {last}")
+                    (format!("overwrote its entries {first} to {last}"), first..=last)
                 }
                 (Act::Append { .. }, _) => {
                     tally.examined += 1;
                     continue;
                 }
-                (Act::Truncate { after }, _) => format!("cut its own log after entry {after}"),
+                (Act::Truncate { after }, _) => {
+                    let entries = after.saturating_add(1)..=last.max(after.saturating_add(1));
+                    (format!("cut its own log after entry {after}"), entries)
+                }
                 _ => continue,
             };
             let term = replay.term;
@@ -39,7 +44,8 @@ pub fn leader_append_only(evidence: &Evidence) -> Verdict {
             let text = format!("{name}, leader of term {term}, {act} at {}", evidence.at(fact.t));
             let witnesses =
                 [witness(election_boot, election, elected), witness(boot, fact, format!("{name} {act}"))];
-            tally.violated(Finding::new(text, witnesses));
+            let about = About::OwnLogCut { node, term, entries, at: fact.t };
+            tally.violated(Finding::new(text, witnesses).about(about));
         }
     }
     tally.doubt_gaps(evidence, Kinds::LOG | Kinds::ROLE);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::evidence::{Act, Boot, Evidence, Fact, Kinds, NodeRef, witness};
-use super::replay::{Held, Replay};
+use super::about::{About, EntryId};
+use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
+use super::replay::{Held, Log, Replay};
 use super::verdict::{Finding, Tally, Verdict, count};
 
 /// Each new leader's log has h(c) at c, for the highest c committed in an earlier term (§5.4).
@@ -30,7 +31,7 @@ pub fn leader_completeness(evidence: &Evidence) -> Verdict {
             let Some(commit) = before(&committed, term).filter(|_| replay.trusted) else { continue };
             tested += 1;
             if let Some(fault) = fault(&replay, commit) {
-                tally.violated(incomplete(evidence, node, (boot, fact, term), commit, fault));
+                tally.violated(incomplete(evidence, (node, &replay), (boot, fact, term), commit, fault));
             }
         }
     }
@@ -130,7 +131,7 @@ fn fault(replay: &Replay, commit: &Commit) -> Option<String> {
 
 fn incomplete(
     evidence: &Evidence,
-    node: NodeRef,
+    (node, replay): (NodeRef, &Replay),
     (boot, fact, term): (&Boot, &Fact, u64),
     commit: &Commit,
     fault: String,
@@ -144,5 +145,46 @@ fn incomplete(
         format!("{other} knew {entry} committed in term {} at {}", commit.term, evidence.at(commit.fact.t));
     let elected = format!("{name} became leader of term {term} at {}, and {fault}", evidence.at(fact.t));
     let text = format!("{name} became leader of term {term} without {entry}, which {other} had committed");
-    Finding::new(text, [witness(commit.boot, commit.fact, committed), witness(boot, fact, elected)])
+    let log = committed_log(evidence, commit);
+    // From the first committed entry that the new leader has not, to the last.
+    let lacks = replay.log.parts_from(&log, index).unwrap_or(index)..=index;
+    let own = lacks.clone().map_while(|index| Some((index, replay.log.get(index)?)));
+    let about = About::Incomplete {
+        leader: node,
+        term,
+        voters: voters(evidence, node, term),
+        committed_in: commit.term,
+        own: own.map(|(index, held)| id(index, held)).collect(),
+        clash: replay.log.clashes_in(&log, index),
+        lacks,
+        at: fact.t,
+    };
+    let witnesses = [witness(commit.boot, commit.fact, committed), witness(boot, fact, elected)];
+    Finding::new(text, witnesses).about(about)
+}
+
+fn id(index: u64, held: &Held) -> EntryId {
+    EntryId { index, term: held.entry.term, digest: held.entry.digest }
+}
+
+/// The log of the node which knew of the commit, followed anew up to its line.
+fn committed_log(evidence: &Evidence, commit: &Commit) -> Log {
+    let facts = &evidence.nodes[commit.node.0 as usize];
+    let mut committer = Replay::default();
+    for (_, fact) in facts.facts() {
+        _ = committer.take(facts, fact);
+        // Its entry may have come to the disk after the commit was known.
+        let seen = fact.t > commit.fact.t || std::ptr::eq(fact, commit.fact);
+        if seen && (commit.held.is_none() || committer.log.get(commit.index).copied() == commit.held) {
+            break;
+        }
+    }
+    committer.log
+}
+
+/// Those who voted for it, as far as lines tell.
+fn voters(evidence: &Evidence, leader: NodeRef, in_term: u64) -> Vec<NodeRef> {
+    let voted = |fact: &Fact| matches!(fact.act, Act::Vote { term, candidate } if (term, candidate) == (in_term, leader));
+    let of = |(node, facts): (NodeRef, &Node)| facts.facts().any(|(_, fact)| voted(fact)).then_some(node);
+    evidence.nodes().filter_map(of).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::about::{About, EntryId};
 use super::by_index::ByIndex;
 use super::evidence::{Act, Boot, Entry, Evidence, Fact, Kinds, NodeRef, witness};
 use super::replay::{Misfit, Replay};
@@ -117,19 +118,27 @@ fn difference(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> Fi
         );
         Some(Witness { file: boot.file.clone(), line: seen.line, text })
     };
-    Finding::new(text, [before, seen].into_iter().filter_map(told).collect::<Vec<_>>())
+    let entries = [before, seen].map(|seen| {
+        let Entry { term, digest, .. } = seen.entry;
+        EntryId { index, term, digest }
+    });
+    let about = About::Conflict { nodes: [before.node, seen.node], entries };
+    Finding::new(text, [before, seen].into_iter().filter_map(told).collect::<Vec<_>>()).about(about)
 }
 
 fn unfit(evidence: &Evidence, node: NodeRef, boot: &Boot, fact: &Fact, misfit: Misfit) -> Finding {
     let name = evidence.name(node);
-    let text = match misfit {
-        Misfit::Hole { first, last } => {
-            format!("{name} appended from entry {first} on, and its log ended at {last}")
-        }
-        Misfit::Overwrite { first, last } => {
-            format!("{name} appended from entry {first} on over entries up to {last} that no line had cut")
-        }
+    let (text, entries) = match misfit {
+        Misfit::Hole { first, last } => (
+            format!("{name} appended from entry {first} on, and its log ended at {last}"),
+            last + 1..=first - 1,
+        ),
+        Misfit::Overwrite { first, last } => (
+            format!("{name} appended from entry {first} on over entries up to {last} that no line had cut"),
+            first..=last,
+        ),
     };
     let told = format!("{text} ({})", evidence.at(fact.t));
-    Finding::new(text, [witness(boot, fact, told)])
+    let about = About::Unfit { node, entries, at: boot.time_of(fact) };
+    Finding::new(text, [witness(boot, fact, told)]).about(about)
 }

@@ -3,8 +3,11 @@
 //! In: [`Evidence`], read from a run folder and nothing else. Out: a [`Verdict`] from each check of [`CHECKS`], and
 //! what they come to together. Never: a cluster, a clock, anything async, a guess in place of a missing line.
 
+mod about;
 mod acknowledged;
 mod by_index;
+mod causes;
+mod clients;
 mod commit_quorum;
 mod durability;
 mod election_safety;
@@ -12,6 +15,7 @@ pub mod evidence;
 mod exactly_once;
 mod expectations;
 mod faults;
+mod joined;
 mod leader_append_only;
 mod leader_completeness;
 pub mod linearizability;
@@ -20,6 +24,7 @@ mod log_matching;
 pub mod models;
 mod no_crash;
 pub mod numbers;
+mod parallel;
 mod pool;
 mod reading;
 mod recovery;
@@ -28,13 +33,15 @@ mod results;
 mod state_machine_safety;
 mod stream;
 mod term_monotonic;
+mod timeline;
+pub mod transactions;
 mod verdict;
 mod vote_once;
 
 pub use evidence::Evidence;
 pub use reading::EvidenceError;
 pub use results::{CheckResult, JudgeError, Judgement, Overall, Results, judge};
-pub use verdict::{Finding, Status, Verdict, Witness};
+pub use verdict::{Consequence, Finding, Status, Verdict, Witness};
 
 /// A check: one row here and one file beside this one.
 #[derive(Clone, Copy)]

@@ -1,5 +1,6 @@
 //! No node ended but by the harness' hand.
 
+use super::about::About;
 use super::evidence::Evidence;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 use crate::history::folder::{Asked, End};
@@ -17,7 +18,7 @@ const SIGTERM: i32 = 15;
 pub fn no_crash(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     for node in &evidence.info.nodes {
-        for (boot, run) in (1..).zip(&node.boots) {
+        for (boot, run) in (1_usize..).zip(&node.boots) {
             tally.examined += 1;
             let doubt = |tally: &mut Tally, text: String| {
                 tally.doubt(Finding::new(text.clone(), [of("run.json".into(), text)]));
@@ -44,7 +45,10 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
             let log = format!("nodes/{}/stderr.log", node.id);
             let witnesses =
                 [of("run.json".into(), text.clone()), of(log, "its last words are at the end".into())];
-            tally.violated(Finding::new(text, witnesses));
+            let about = evidence
+                .node_named(&node.id)
+                .map_or(About::Nothing, |of| About::Ended { node: of, last: boot == node.boots.len() });
+            tally.violated(Finding::new(text, witnesses).about(about));
         }
     }
     tally.verdict("no process of a node in run.json", |processes| {

@@ -1,5 +1,6 @@
 //! The cluster serves again soon after the last fault is healed.
 
+use super::about::About;
 use super::evidence::{Evidence, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 use crate::history::{Ended, Operation};
@@ -41,7 +42,7 @@ pub fn recovery(evidence: &Evidence) -> Verdict {
                     format!("{text}, and the load ended {} before that time was over", evidence.at(last_try));
                 tally.doubt(Finding::new(text, witnesses));
             }
-            _ => tally.violated(Finding::new(text, witnesses)),
+            _ => tally.violated(Finding::new(text, witnesses).about(About::NotServed)),
         }
     }
     for node in &evidence.info.silent {
@@ -68,7 +69,7 @@ pub fn recovery_seconds(evidence: &Evidence) -> Option<f64> {
 
 fn writes_after(evidence: &Evidence, healed: u64) -> impl Iterator<Item = &Operation> {
     let operations = evidence.history.operations.iter();
-    operations.filter(move |operation| &*operation.f != "read" && operation.invoked_at >= healed)
+    operations.filter(move |operation| operation.changes() && operation.invoked_at >= healed)
 }
 
 fn told(evidence: &Evidence, write: &Operation) -> Witness {

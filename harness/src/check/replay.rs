@@ -89,6 +89,33 @@ impl Log {
         (offset < stretch.span.len).then(|| stretch.span.start + offset)
     }
 
+    /// The first index, of those up to one, at which two logs differ or one of them ends. Below a snapshot of either
+    /// nobody can tell, and nothing speaks against it.
+    pub fn parts_from(&self, other: &Log, upto: u64) -> Option<u64> {
+        let begin = self.first.max(other.first);
+        let agrees =
+            |index| self.get(index).zip(other.get(index)).is_some_and(|(own, held)| own.agrees(held));
+        // Logs that agree somewhere agree below.
+        let (mut low, mut high) = (begin, upto.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match agrees(middle) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        (low <= upto).then_some(low)
+    }
+
+    /// The term of the first entry that two logs have in common by index and term, after they have parted: there
+    /// log matching is lost between them. None when they have no such entry up to an index.
+    pub fn clashes_in(&self, other: &Log, upto: u64) -> Option<u64> {
+        let from = self.parts_from(other, upto)?;
+        let terms = |index| Some((self.get(index)?.entry.term, other.get(index)?.entry.term));
+        let pairs = (from..=upto).map_while(terms);
+        pairs.filter(|(own, held)| own == held).map(|(term, _)| u64::from(term)).next()
+    }
+
     /// Forgets entries after this index; those before `first` are in the snapshot and stay.
     fn truncate(&mut self, after: u64) {
         let keep = self.stretches.partition_point(|stretch| stretch.first <= after);

@@ -3,17 +3,19 @@
 //! In: a run folder. Out: every check's verdict and what they come to together. Never: anything that depends on
 //! where the folder stands or when it is judged.
 
-use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::about::About;
+use super::causes::{consequences, direct_causes};
+use super::clients::sentences;
 use super::evidence::Evidence;
+use super::joined::{Joined, operations_at};
 use super::numbers::Numbers;
+use super::parallel::in_parallel;
 use super::reading::EvidenceError;
-use super::verdict::{Status, Verdict};
+use super::verdict::{Finding, Status, Verdict};
 use super::{CHECKS, Check};
 use crate::history::folder::{FolderError, RunFolder, write_json};
 
@@ -52,9 +54,6 @@ pub enum Overall {
     HarnessFailed,
 }
 
-/// Each check has memory of its own.
-const CORES_MAX: usize = 2;
-
 /// Results with the evidence they rest on.
 #[derive(Debug)]
 pub struct Judgement {
@@ -86,7 +85,8 @@ impl Results {
             claim: check.claim.to_owned(),
             verdict: (check.judge)(evidence),
         };
-        let checks = in_parallel(CHECKS, run);
+        let mut checks = in_parallel(CHECKS, run);
+        connect(evidence, &mut checks);
         let harness_failure = evidence.info.harness_failure.clone();
         let overall = Overall::of(checks.iter().map(|check| check.verdict.status), harness_failure.is_some());
         Results {
@@ -102,23 +102,109 @@ impl Results {
     }
 }
 
-/// Each of `items` by whichever core is free. Results stand in the order of the items.
-fn in_parallel<T: Sync, R: Send>(items: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let (next, slots) = (AtomicUsize::new(0), items.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>());
-    let work = || {
-        while let Some((item, slot)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| items.get(at).zip(slots.get(at)))
-        {
-            let result = run(item);
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+impl Results {
+    /// The roots that a finding follows from, with their checks; none when it is a root itself.
+    pub fn roots_of<'r>(&'r self, finding: &Finding) -> Vec<(&'r CheckResult, &'r Finding)> {
+        let all =
+            self.checks.iter().flat_map(|check| check.verdict.findings.iter().map(move |root| (check, root)));
+        let explains = |root: &Finding| {
+            root.consequences.iter().any(|consequence| consequence.ids.contains(&finding.id))
+        };
+        all.filter(|(_, root)| !finding.id.is_empty() && explains(root)).collect()
+    }
+
+    /// By its id, with its check.
+    pub fn finding(&self, id: &str) -> Option<(&CheckResult, &Finding)> {
+        let mut all =
+            self.checks.iter().flat_map(|check| check.verdict.findings.iter().map(move |it| (check, it)));
+        all.find(|(_, finding)| finding.id == id)
+    }
+
+    /// The checks that explain all that a check found; none when any of it is a root.
+    pub fn explained_by<'r>(&'r self, check: &CheckResult) -> Vec<&'r str> {
+        if !check.is_consequence() {
+            return Vec::new();
         }
+        let roots = check.verdict.findings.iter().flat_map(|finding| self.roots_of(finding));
+        let mut names: Vec<&str> = Vec::new();
+        for (root, _) in roots {
+            if !names.contains(&root.name.as_str()) {
+                names.push(&root.name);
+            }
+        }
+        names
+    }
+}
+
+impl CheckResult {
+    /// What nothing else explains; also what was not looked at for its cause.
+    pub fn roots(&self) -> impl Iterator<Item = &Finding> {
+        let violated = self.verdict.status == Status::Violated;
+        self.verdict.findings.iter().filter(move |finding| violated && finding.causes.is_empty())
+    }
+
+    /// Everything it found follows from something else.
+    pub fn is_consequence(&self) -> bool {
+        let Verdict { status, findings, more, .. } = &self.verdict;
+        *status == Status::Violated && *more == 0 && findings.iter().all(|finding| !finding.causes.is_empty())
+    }
+}
+
+/// Gives each finding of what is wrong its name, what the clients had to do with it, and its place among causes and
+/// consequences.
+fn connect(evidence: &Evidence, checks: &mut [CheckResult]) {
+    name(evidence, checks);
+    let places = wrong(checks);
+    if places.is_empty() {
+        return;
+    }
+    let finding = |&(check, at): &(usize, usize)| &checks[check].verdict.findings[at];
+    let abouts: Vec<&About> = places.iter().map(|place| &finding(place).about).collect();
+    let joined = Joined::of(evidence, abouts.iter().copied());
+    let direct = direct_causes(&joined, &abouts);
+    let named: Vec<(&str, &Finding)> =
+        places.iter().map(|place| (checks[place.0].name.as_str(), finding(place))).collect();
+    let consequences = consequences(&direct, &named);
+    let told: Vec<_> = abouts.iter().map(|about| sentences(&joined, about)).collect();
+    let ids: Vec<String> = named.iter().map(|(_, finding)| finding.id.clone()).collect();
+    let connected = direct.into_iter().zip(consequences).zip(told);
+    for ((check, at), ((causes, consequences), clients)) in places.into_iter().zip(connected) {
+        let finding = &mut checks[check].verdict.findings[at];
+        finding.causes = causes.into_iter().map(|cause| ids[cause].clone()).collect();
+        finding.consequences = consequences;
+        finding.clients = clients;
+    }
+}
+
+/// Where the findings of what is wrong stand: check, and finding in it.
+fn wrong(checks: &[CheckResult]) -> Vec<(usize, usize)> {
+    let violated = checks.iter().enumerate().filter(|(_, check)| check.verdict.status == Status::Violated);
+    violated
+        .flat_map(|(at, check)| (0..check.verdict.findings.len()).map(move |finding| (at, finding)))
+        .collect()
+}
+
+/// Numbers the findings, and finds the operations of those that are about clients alone by the lines they name.
+fn name(evidence: &Evidence, checks: &mut [CheckResult]) {
+    let violated = || checks.iter().filter(|check| check.verdict.status == Status::Violated);
+    let of_clients = |check: &&CheckResult| check.name == "linearizability";
+    let findings = violated().filter(of_clients).flat_map(|check| &check.verdict.findings);
+    let lines: BTreeSet<u32> =
+        findings.flat_map(|finding| &finding.witnesses).map(|witness| witness.line).collect();
+    let operations = match lines.is_empty() {
+        true => HashMap::new(),
+        false => operations_at(evidence, &lines),
     };
-    thread::scope(|scope| {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get).min(CORES_MAX);
-        (1..cores).for_each(|_| _ = scope.spawn(work));
-        work();
-    });
-    slots.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+    for check in checks.iter_mut().filter(|check| check.verdict.status == Status::Violated) {
+        let of_clients = of_clients(&&*check);
+        for (number, finding) in (1..).zip(&mut check.verdict.findings) {
+            finding.id = format!("{}/{number}", check.name);
+            if of_clients {
+                let named = finding.witnesses.iter().filter_map(|witness| operations.get(&witness.line));
+                finding.about = About::Unordered { operations: named.copied().collect() };
+            }
+        }
+    }
 }
 
 impl Overall {

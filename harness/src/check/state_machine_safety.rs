@@ -1,9 +1,10 @@
 //! All nodes apply the same entries in the same order (§5.4.3).
 
+use super::about::{About, EntryId, Indices, extend};
 use super::by_index::ByIndex;
 use super::evidence::{Act, Applied, Boot, Evidence, Fact, Kinds, NodeRef, witness};
 use super::replay::Replay;
-use super::verdict::{Finding, Tally, Verdict, Witness};
+use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// index -> (term, digest) applied is a function over all nodes and boots; each boot applies in order and without
 /// gaps from its snapshot on, what its own log holds, and never beyond what it knows to be committed (§5.4.3).
@@ -20,6 +21,7 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
         // None while lines are missing.
         let mut next: Option<u64> = None;
         let mut differed = false;
+        let mut early: Option<Early> = None;
         for (place, boot) in facts.boots.iter().enumerate() {
             for fact in &boot.facts {
                 _ = replay.take(facts, fact);
@@ -32,8 +34,14 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
                 let Act::Apply { first, entries } = fact.act else { continue };
                 let here = Here { evidence, node, boot, fact };
                 let entries = facts.applied(entries);
-                if let Some(finding) = here.order(first, entries.len() as u64, next, &replay) {
+                let last = first + (entries.len() as u64).saturating_sub(1);
+                if let Some(finding) = here.order(first, last, next) {
                     tally.violated(finding);
+                } else if replay.trusted && last > replay.commit {
+                    let beyond = first.max(replay.commit + 1)..=last;
+                    let early = early.get_or_insert_with(|| here.early(last, replay.commit));
+                    early.times += 1;
+                    extend(&mut early.entries, beyond);
                 }
                 next = next.map(|_| first + entries.len() as u64);
                 for (index, &entry) in (first..).zip(entries) {
@@ -49,6 +57,7 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
                 }
             }
         }
+        early.into_iter().for_each(|early| tally.violated(early.finding(node)));
     }
     tally.doubt_gaps(evidence, Kinds::LOG | Kinds::COMMIT | Kinds::APPLY);
     let distinct = known.iter().count();
@@ -77,20 +86,20 @@ struct Here<'e> {
 }
 
 impl Here<'_> {
-    fn order(&self, first: u64, count: u64, next: Option<u64>, replay: &Replay) -> Option<Finding> {
+    fn order(&self, first: u64, last: u64, next: Option<u64>) -> Option<Finding> {
+        let next = next.filter(|&next| next != first)?;
         let (name, at) = (self.evidence.name(self.node), self.evidence.at(self.fact.t));
-        let last = first + count.saturating_sub(1);
-        let text = match next {
-            Some(next) if first != next => {
-                format!("{name} applied entry {first} at {at}, when entry {next} was next")
-            }
-            _ if replay.trusted && last > replay.commit => {
-                let commit = replay.commit;
-                format!("{name} applied entry {last} at {at}, when it knew no more than {commit} committed")
-            }
-            _ => return None,
-        };
-        Some(Finding::new(text.clone(), [witness(self.boot, self.fact, text)]))
+        let text = format!("{name} applied entry {first} at {at}, when entry {next} was next");
+        let about = About::AppliedWrong { entries: first..=last, at: self.fact.t };
+        Some(Finding::new(text.clone(), [witness(self.boot, self.fact, text)]).about(about))
+    }
+
+    fn early(&self, last: u64, commit: u64) -> Early {
+        let (name, at) = (self.evidence.name(self.node), self.evidence.at(self.fact.t));
+        let text =
+            format!("{name} applied entry {last} at {at}, when it knew no more than {commit} committed");
+        let witness = witness(self.boot, self.fact, text.clone());
+        Early { text, witness, times: 0, entries: Vec::new(), at: self.fact.t }
     }
 
     fn same(&self, index: u64, seen: Seen, known: &mut ByIndex<Seen>) -> Option<Finding> {
@@ -112,7 +121,10 @@ impl Here<'_> {
             true => format!("{one} applied two different entries at index {index}"),
             false => format!("{one} and {other} applied different entries at index {index}"),
         };
-        Some(Finding::new(text, [first, second]))
+        let entries =
+            [before.entry, seen.entry].map(|entry| EntryId { index, term: entry.term, digest: entry.digest });
+        let about = About::Diverged { nodes: [before.node, self.node], entries, at: self.fact.t };
+        Some(Finding::new(text, [first, second]).about(about))
     }
 
     fn own(&self, index: u64, entry: Applied, replay: &Replay) -> Option<Finding> {
@@ -125,6 +137,27 @@ impl Here<'_> {
             "{name} applied entry {index} as of term {}, digest {}; its own log has term {}, digest {}",
             entry.term, entry.digest, held.term, held.digest
         );
-        Some(Finding::new(text.clone(), [witness(self.boot, self.fact, text)]))
+        let about = About::AppliedWrong { entries: index..=index, at: self.fact.t };
+        Some(Finding::new(text.clone(), [witness(self.boot, self.fact, text)]).about(about))
+    }
+}
+
+/// What one node applied beyond its commit index: a node that does so does it again and again, and is told once.
+struct Early {
+    text: String,
+    witness: Witness,
+    times: u64,
+    entries: Vec<Indices>,
+    at: u64,
+}
+
+impl Early {
+    fn finding(self, node: NodeRef) -> Finding {
+        let Early { text, witness, times, entries, at } = self;
+        let more = match times {
+            1 => String::new(),
+            times => format!("; and {} later", count(times - 1, "time")),
+        };
+        Finding::new(text + &more, [witness]).about(About::AppliedEarly { node, entries, at })
     }
 }

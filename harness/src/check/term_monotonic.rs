@@ -1,5 +1,6 @@
 //! A node's term never falls (§5.1).
 
+use super::about::About;
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, witness};
 use super::verdict::{Finding, Tally, Verdict, count};
 
@@ -20,10 +21,11 @@ pub fn term_monotonic(evidence: &Evidence) -> Verdict {
                 Some((before, earlier_boot, earlier)) if term < before => {
                     let text =
                         format!("{name} fell from term {before} to term {term} at {}", evidence.at(fact.t));
-                    let before = format!("{name} is in term {before} at {}", evidence.at(earlier.t));
-                    let after = format!("{name} is in term {term} at {}", evidence.at(fact.t));
-                    let witnesses = [witness(earlier_boot, earlier, before), witness(boot, fact, after)];
-                    tally.violated(Finding::new(text, witnesses));
+                    let higher = format!("{name} is in term {before} at {}", evidence.at(earlier.t));
+                    let lower = format!("{name} is in term {term} at {}", evidence.at(fact.t));
+                    let witnesses = [witness(earlier_boot, earlier, higher), witness(boot, fact, lower)];
+                    let about = About::TermFell { node, from: before, to: term, at: fact.t };
+                    tally.violated(Finding::new(text, witnesses).about(about));
                     highest = Some((term, boot, fact));
                 }
                 Some((before, ..)) if term == before => {}

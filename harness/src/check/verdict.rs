@@ -4,10 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::about::About;
 use super::evidence::{Evidence, Kinds};
 
 /// Findings beyond this many are counted and not kept: the first ones tell the story.
-const FINDINGS_MAX: usize = 12;
+pub const FINDINGS_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -30,13 +31,37 @@ pub struct Verdict {
 }
 
 /// One thing that went wrong or is missing, in words, with the lines that show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     pub text: String,
     pub witnesses: Vec<Witness>,
     /// Lines of text drawn in a fixed width; empty when words do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drawing: Vec<String>,
+    /// Names it in this run's results: `log-matching/2`. Only what is wrong has one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// What the clients had to do with it, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<String>,
+    /// The ids of what it follows from, directly; a finding without is a root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+    /// Of a root: everything that follows from it, over however many steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consequences: Vec<Consequence>,
+    #[serde(skip)]
+    pub about: About,
+}
+
+/// The findings of one check that follow from a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consequence {
+    pub check: String,
+    /// `3 entries`, `k0, k4`; empty when there is no more to say than that it was violated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub extent: String,
+    pub ids: Vec<String>,
 }
 
 /// A line of the run folder and the fact it holds.
@@ -51,7 +76,12 @@ pub struct Witness {
 
 impl Finding {
     pub fn new(text: impl Into<String>, witnesses: impl Into<Vec<Witness>>) -> Finding {
-        Finding { text: text.into(), witnesses: witnesses.into(), drawing: Vec::new() }
+        Finding { text: text.into(), witnesses: witnesses.into(), ..Finding::default() }
+    }
+
+    pub fn about(mut self, about: About) -> Finding {
+        self.about = about;
+        self
     }
 }
 
@@ -72,6 +102,11 @@ pub struct Tally {
 impl Tally {
     pub fn violated(&mut self, finding: Finding) {
         keep(&mut self.findings, &mut self.found, finding);
+    }
+
+    /// Further ones, which are counted and not told.
+    pub fn violated_more(&mut self, more: usize) {
+        self.found += more;
     }
 
     pub fn doubt(&mut self, finding: Finding) {

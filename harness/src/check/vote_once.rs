@@ -1,7 +1,8 @@
 //! No node votes for two candidates in one term (§5.2).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::about::About;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
@@ -15,7 +16,8 @@ pub fn vote_once(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     for (node, facts) in evidence.nodes() {
         let name = evidence.name(node);
-        let mut votes: BTreeMap<u64, (NodeRef, Witness)> = BTreeMap::new();
+        let mut told_of: BTreeSet<(u64, NodeRef)> = BTreeSet::new();
+        let mut votes: BTreeMap<u64, (NodeRef, u64, Witness)> = BTreeMap::new();
         for (boot, fact) in facts.facts() {
             let (term, candidate, verb) = match &fact.act {
                 Act::Vote { term, candidate } => (*term, *candidate, "voted"),
@@ -29,13 +31,19 @@ pub fn vote_once(evidence: &Evidence) -> Verdict {
             let (at, for_whom) = (evidence.at(fact.t), evidence.name(candidate));
             let told = witness(boot, fact, format!("{name} {verb} for {for_whom} in term {term} at {at}"));
             match votes.get(&term) {
-                Some((earlier, first)) if *earlier != candidate => {
+                Some((earlier, since, first)) if *earlier != candidate => {
+                    // Each boot after it reads the second vote back.
+                    if !told_of.insert((term, candidate)) {
+                        continue;
+                    }
+                    let candidates = [*earlier, candidate];
+                    let about = About::TwoVotes { node, term, candidates, at: [*since, fact.t] };
                     let earlier = evidence.name(*earlier);
                     let text = format!("{name} voted in term {term} for {earlier} and for {for_whom}");
-                    tally.violated(Finding::new(text, [first.clone(), told]));
+                    tally.violated(Finding::new(text, [first.clone(), told]).about(about));
                 }
                 Some(_) => {}
-                None => _ = votes.insert(term, (candidate, told)),
+                None => _ = votes.insert(term, (candidate, fact.t, told)),
             }
         }
     }

@@ -237,7 +237,7 @@ fn plain(token: &str) -> Edn {
     Edn::Plain(value)
 }
 
-/// A value of JSON as EDN; the names in objects become keywords.
+/// A value of JSON as EDN; the names in objects become keywords, or numbers where they are some.
 pub fn write_value(out: &mut String, value: &Value) {
     // Writing to a string cannot fail.
     let _ = match value {
@@ -253,7 +253,8 @@ pub fn write_value(out: &mut String, value: &Value) {
         Value::Object(fields) => {
             out.push('{');
             for (at, (name, value)) in fields.iter().enumerate() {
-                let _ = write!(out, "{}:{name} ", if at > 0 { ", " } else { "" });
+                let colon = if name.parse::<i64>().is_ok() { "" } else { ":" };
+                let _ = write!(out, "{}{colon}{name} ", if at > 0 { ", " } else { "" });
                 write_value(out, value);
             }
             write!(out, "}}")

@@ -75,12 +75,36 @@ fn edn(op: Op) -> String {
     let (index, time, kind) = (op.index, op.time, kind(&op));
     let mut text =
         format!("{{:index {index}, :time {time}, :process {process}, :type :{kind}, :f :{}, :value ", op.f);
-    write_value(&mut text, &value(op.key, op.value));
+    match (&*op.f, op.value) {
+        ("txn", Value::Array(micros)) => write_transaction(&mut text, &micros),
+        (_, other) => write_value(&mut text, &value(op.key, other)),
+    }
     if let Some(error) = op.error {
         text.push_str(", :error ");
         write_value(&mut text, &error.into());
     }
     text + "}"
+}
+
+/// Its micro-operations are named by keywords.
+fn write_transaction(text: &mut String, micros: &[Value]) {
+    text.push('[');
+    for (at, micro) in micros.iter().enumerate() {
+        text.push_str(if at > 0 { " " } else { "" });
+        match micro.as_array().map(Vec::as_slice) {
+            Some([Value::String(f), rest @ ..]) => {
+                text.push_str("[:");
+                text.push_str(f);
+                for part in rest {
+                    text.push(' ');
+                    write_value(text, part);
+                }
+                text.push(']');
+            }
+            _ => write_value(text, micro),
+        }
+    }
+    text.push(']');
 }
 
 fn json(op: Op) -> Value {
@@ -132,6 +156,36 @@ mod tests {
             assert_eq!((ours.invoked_at, ours.completed_at), (theirs.invoked_at, theirs.completed_at));
             // What an open operation saw is of no account.
             assert!(ours.ended == Ended::Info || ours.result == theirs.result, "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn transactions_and_balances_leave_as_jepsen_writes_them_and_come_back() {
+        let cases = [
+            (
+                "txn",
+                r#"[["append","k",1],["r",2,null]]"#,
+                r#"[["append","k",1],["r",2,[3]]]"#,
+                r#"[[:append "k" 1] [:r 2 [3]]]"#,
+            ),
+            ("read", "null", r#"{"0":10,"b":5}"#, "{0 10, :b 5}"),
+        ];
+        for (f, asked, answered, expected) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let (ours, theirs) = (folder.path().join("history.jsonl"), folder.path().join("history.edn"));
+            let line = |index, kind, value| {
+                format!(
+                    r#"{{"index":{index},"time":{index},"process":0,"type":"{kind}","f":"{f}","value":{value}}}"#
+                ) + "\n"
+            };
+            std::fs::write(&ours, line(0, "invoke", asked) + &line(1, "ok", answered)).unwrap();
+            export(&ours, Format::Edn, &mut File::create(&theirs).unwrap()).unwrap();
+            let text = std::fs::read_to_string(&theirs).unwrap();
+            assert!(text.contains(expected), "{text}");
+            let dialect = Dialect { functions: &["read", "txn", "transfer"], keyed: false };
+            let (ours, theirs) = (History::read(&ours).unwrap(), import(&theirs, dialect).unwrap());
+            assert_eq!(ours.operations[0].value, theirs.history.operations[0].value);
+            assert_eq!(ours.operations[0].result, theirs.history.operations[0].result);
         }
     }
 

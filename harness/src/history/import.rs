@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::edn::{Edn, EdnError, Forms};
+use super::shapes::Shape;
 use super::{Datum, Ended, History, HistoryError, OpType, Operation};
 
 #[derive(Debug, Default)]
@@ -83,6 +84,11 @@ fn own_lines(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
             return Err(ImportError::Entry { path: path.into(), line: operation.invoke_line, fault });
         }
         operation.key.get_or_insert_with(|| "".into());
+        let at = |line| move |fault| ImportError::Entry { path: path.into(), line, fault };
+        dialect.fit(&operation.f, &operation.value.json(), false).map_err(at(operation.invoke_line))?;
+        if let Some(line) = operation.completion_line.filter(|_| operation.ended == Ended::Ok) {
+            dialect.fit(&operation.f, &operation.result.json(), true).map_err(at(line))?;
+        }
     }
     let lines = (1..=history.lines).collect();
     let skipped = history.strikes.len() as u64;
@@ -235,8 +241,28 @@ impl Dialect<'_> {
         ImportFault::Field { field: "f", expected: names.join(" or "), found: format!(":{f}") }
     }
 
+    /// Refuses a value of another form than its function has.
+    fn fit(&self, f: &str, value: &Value, answered: bool) -> Result<(), ImportFault> {
+        match Shape::of(self.functions, f) {
+            Some(shape) if !shape.fits(value, answered) => {
+                let (expected, found) = (shape.expected().to_owned(), value.to_string());
+                Err(ImportFault::Field { field: "value", expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Key and value; the key of a history that has none is empty.
-    fn split(&self, value: Edn) -> Result<(String, Value), ImportFault> {
+    fn split(&self, f: &str, value: Edn, answered: bool) -> Result<(String, Value), ImportFault> {
+        let (key, mut value) = self.keyed(value)?;
+        if let Some(shape) = Shape::of(self.functions, f) {
+            shape.bring(&mut value);
+        }
+        self.fit(f, &value, answered)?;
+        Ok((key, value))
+    }
+
+    fn keyed(&self, value: Edn) -> Result<(String, Value), ImportFault> {
         if !self.keyed {
             return Ok((String::new(), value.into_value()));
         }
@@ -305,8 +331,8 @@ impl<'a> Book<'a> {
         };
         let mut result = Datum::NULL;
         // What did not succeed may tell an error in place of its value.
-        if ended == Ended::Ok && *open.f == *"read" {
-            let (key, value) = self.dialect.split(entry.value)?;
+        if ended == Ended::Ok && matches!(&*open.f, "read" | "txn") {
+            let (key, value) = self.dialect.split(&open.f, entry.value, true)?;
             if open.key.as_deref() != Some(&key) {
                 let expected = format!("of key {}, as invoked", open.key.as_deref().unwrap_or_default());
                 return Err(ImportFault::Field { field: "value", expected, found: key });
@@ -335,7 +361,7 @@ impl<'a> Book<'a> {
             Some(Client::Departed(info)) => return Err(ImportFault::Departed { process, info }),
             None => {}
         }
-        let (key, value) = self.dialect.split(entry.value)?;
+        let (key, value) = self.dialect.split(&entry.f, entry.value, false)?;
         let is_pair = value.as_array().is_some_and(|pair| pair.len() == 2);
         if entry.f == "cas" && !is_pair {
             let (expected, found) = ("[expected new]".to_owned(), value.to_string());
@@ -432,6 +458,53 @@ INFO  jepsen.util - 2 :fail :cas :timed-out
 {:process 0 :type :ok :f :read :value [\"x\" 5]}
 {:process 1 :type :info :f :cas :value :timed-out}";
         assert_eq!(told(&read(text, true).unwrap()), ["0 read x:null 5 Ok", "1 cas 7:[1,2] null Info"]);
+    }
+
+    #[test]
+    fn transactions_and_banks_are_brought_into_our_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.edn");
+        let read = |text: &str, functions: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            import(&path, Dialect { functions, keyed: false }).map_err(|error| error.to_string())
+        };
+        let txn = "{:process 0 :type :invoke :f :txn :value [[:append 1 2] [:r x nil] [:r 3]]}
+{:process 0 :type :ok :f :txn :value [[:append 1 2] [:r x []] [:r 3 [1 2]]]}";
+        let expected = r#"0 txn :[["append",1,2],["r","x",null],["r",3,null]] [["append",1,2],["r","x",[]],["r",3,[1,2]]] Ok"#;
+        assert_eq!(told(&read(txn, &["txn"]).unwrap()), [expected]);
+        let bank = "0 :invoke :transfer {:from 0, :to 1, :amount 5}
+1 :invoke :read nil
+1 :ok :read {0 10, 1 5}
+0 :ok :transfer {:from 0, :to 1, :amount 5}";
+        let expected =
+            [r#"0 transfer :{"amount":5,"from":0,"to":1} null Ok"#, r#"1 read :null {"0":10,"1":5} Ok"#];
+        assert_eq!(told(&read(bank, &["read", "transfer"]).unwrap()), expected);
+
+        let ours = r#"{"index":0,"time":0,"process":0,"type":"invoke","f":"txn","value":[["r",1,null]]}
+{"index":1,"time":1,"process":0,"type":"ok","f":"txn","value":[["r",1,[7]]]}
+"#;
+        assert_eq!(told(&read(ours, &["txn"]).unwrap()), [r#"0 txn :[["r",1,null]] [["r",1,[7]]] Ok"#]);
+        let list = "a list of [:append key value] and [:r key list], found ";
+        let cases = [
+            (txn.replace("[:r x nil]", "[:w x 1]"), ":1: expected :value to be ", list),
+            (txn.replace("[:r 3 [1 2]]", "[:r 3 1]"), ":2: expected :value to be ", list),
+            (
+                bank.replace(":amount 5", ""),
+                ":1: expected :value to be ",
+                "{:from account, :to account, :amount number}",
+            ),
+            (bank.replace("{0 10", "{0 nil"), ":3: expected :value to be ", "a map from account to balance"),
+            (ours.replace("[7]", "7"), ":2: expected :value to be ", list),
+            (ours.replace("null", "[1],[2]"), ":1: expected :value to be ", list),
+        ];
+        for (text, place, expected) in cases {
+            let functions: &[&str] = if text.contains("txn") { &["txn"] } else { &["read", "transfer"] };
+            let error = read(&text, functions).unwrap_err();
+            assert!(
+                error.contains(place) && error.contains(expected),
+                "{error}\nshould contain\n{place}{expected}"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod import;
 mod line;
 mod read;
 mod recorder;
+mod shapes;
 
 use std::fmt;
 
@@ -32,14 +33,17 @@ pub struct Op {
     pub process: Process,
     #[serde(rename = "type")]
     pub kind: OpType,
-    /// The function: `read`, `write`, `cas`, ...; a fault's kind or `heal` for the nemesis.
+    /// The function: `read`, `write`, `cas`, `add`, `txn`, ...; a fault's kind or `heal` for the nemesis.
     pub f: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// `write`: the value. `read`: null, then what was read. `cas`: `[expected, new]`. The nemesis: see there.
+    /// `write`, `add`: the value. `read`: null, then what was read. `cas`: `[expected, new]`. `txn`: a list of
+    /// `["append", key, element]` and `["r", key, null]`, then with what was read. `transfer`: an object of `from`, `to`
+    /// and `amount`. `acquire`, `release`: the token. The nemesis: see there.
     #[serde(default)]
     pub value: serde_json::Value,
-    /// What a compare-and-swap found when it did not swap, null when there was no such key: it is a read.
+    /// What a node found that carried an operation out and changed nothing, for what was compared was otherwise. Of a
+    /// compare-and-swap the value, null when there was no such key: it is a read.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub seen: Option<serde_json::Value>,
     /// Why it failed or stayed open.

@@ -32,7 +32,7 @@ pub struct Operation {
     pub value: Datum,
     /// As completed: what a read saw.
     pub result: Datum,
-    /// What a compare-and-swap found when it did not swap.
+    /// What a node found that compared and changed nothing.
     pub seen: Option<Datum>,
     pub error: Option<Arc<str>>,
     pub node: Option<Arc<str>>,
@@ -44,6 +44,17 @@ pub struct Operation {
     pub ended: Ended,
     pub invoke_line: u32,
     pub completion_line: Option<u32>,
+}
+
+impl Operation {
+    /// Whether it may change something: not a read, nor a transaction that only reads.
+    pub fn changes(&self) -> bool {
+        match (&*self.f, self.value.as_array()) {
+            ("read", _) => false,
+            ("txn", Some(steps)) => steps.iter().any(|step| step[0] != "r"),
+            _ => true,
+        }
+    }
 }
 
 /// What became of an operation.
@@ -341,6 +352,26 @@ mod tests {
         let path = folder.path().join("history.jsonl");
         std::fs::write(&path, text).unwrap();
         History::read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_only_reads_changes_nothing() {
+        for (f, value, expected) in [
+            ("read", "null", false),
+            ("write", "3", true),
+            ("release", "3", true),
+            ("txn", r#"[["r","k1",null],["r","k2",null]]"#, false),
+            ("txn", r#"[["r","k1",null],["append","k2",7]]"#, true),
+            ("txn", "null", true),
+        ] {
+            let line =
+                format!(r#"{{"index":0,"time":1,"process":0,"type":"invoke","f":"{f}","value":{value}}}"#);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("history.jsonl");
+            std::fs::write(&path, line + "\n").unwrap();
+            let history = History::read(&path).unwrap();
+            assert_eq!(history.operations[0].changes(), expected, "{f} {value}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::svg;
-use crate::check::{CheckResult, Evidence, Overall, Results, Status, Witness};
+use crate::check::{CheckResult, Consequence, Evidence, Finding, Overall, Results, Status, Witness};
 use crate::history::folder::RunFolder;
 
 /// Lines shown before and after a witness.
@@ -38,6 +38,9 @@ pre { background: var(--soft); padding: .6rem .8rem; overflow-x: auto; font-size
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 .up { fill: var(--rule); } .down, .not-ok { fill: var(--down); } .leads, .ok { fill: var(--leads); }
 .fault { fill: var(--open); } code { font-size: .9em; }
+details { border-left: 2px solid var(--rule); padding-left: .9rem; margin: .5rem 0 1rem; }
+summary { cursor: pointer; } .clients { margin: .2rem 0 .2rem 1rem; padding: 0; list-style: none; }
+.clients li::before { content: \"\\203a\\00a0\"; color: var(--faint); }
 ";
 
 /// The page.
@@ -76,7 +79,7 @@ pub fn page(folder: &RunFolder, evidence: &Evidence, results: &Results) -> Strin
                 h2 { "Operations completed" }
                 (PreEscaped(svg::throughput(evidence)))
                 (numbers(results))
-                @for check in stories() { (story(check, &context)) }
+                @for check in stories().filter(|check| !check.is_consequence()) { (story(results, check, &context)) }
             }
         }
     };
@@ -99,10 +102,15 @@ fn verdicts(results: &Results) -> Markup {
                     td class=(class(check.verdict.status)) { (class(check.verdict.status)) }
                     td {
                         @if check.verdict.findings.is_empty() { (check.name) }
-                        @else { a href=(format!("#{}", check.name)) { (check.name) } }
+                        @else { a href=(format!("#{}", anchor(results, check))) { (check.name) } }
                     }
                     td.faint { (check.section) }
-                    td { (check.verdict.summary) }
+                    td {
+                        @for root in results.explained_by(check) {
+                            span.faint { "follows from " (root) ". " }
+                        }
+                        (check.verdict.summary)
+                    }
                 }
             }
         }
@@ -140,19 +148,59 @@ fn numbers(results: &Results) -> Markup {
     }
 }
 
-fn story(check: &CheckResult, context: &Context) -> Markup {
+/// A check that only follows from others is told where they are.
+fn anchor<'r>(results: &'r Results, check: &'r CheckResult) -> &'r str {
+    results.explained_by(check).first().copied().unwrap_or(&check.name)
+}
+
+/// What nothing else explains, and below each what follows from it.
+fn story(results: &Results, check: &CheckResult, context: &Context) -> Markup {
     let status = class(check.verdict.status);
+    let own = |finding: &&Finding| finding.causes.is_empty();
     html! {
         h2 id=(check.name) { span class=(status) { (check.name) } " " span.faint { (check.claim) } }
-        @for finding in &check.verdict.findings {
-            p { (finding.text) }
-            @if !finding.drawing.is_empty() { pre { (finding.drawing.join("\n")) } }
-            @for witness in &finding.witnesses {
-                p.faint { code { (witness.file) ":" (witness.line) } " " (witness.text) }
-                (context.show(witness))
-            }
+        @for finding in check.verdict.findings.iter().filter(own) {
+            (told(finding, context))
+            @if !finding.consequences.is_empty() { (folded(results, &finding.consequences, context)) }
         }
         @if check.verdict.more > 0 { p { "... and " (check.verdict.more) " more like these" } }
+    }
+}
+
+fn told(finding: &Finding, context: &Context) -> Markup {
+    html! {
+        p { (finding.text) }
+        @if !finding.drawing.is_empty() { pre { (finding.drawing.join("\n")) } }
+        @if !finding.clients.is_empty() {
+            ul.clients { @for sentence in &finding.clients { li { (sentence) } } }
+        }
+        @for witness in &finding.witnesses {
+            p.faint { code { (witness.file) ":" (witness.line) } " " (witness.text) }
+            (context.show(witness))
+        }
+    }
+}
+
+fn folded(results: &Results, consequences: &[Consequence], context: &Context) -> Markup {
+    html! {
+        details {
+            summary {
+                "And so: "
+                @for (at, consequence) in consequences.iter().enumerate() {
+                    @if at > 0 { ", " }
+                    span.violated { (consequence.check) }
+                    @if !consequence.extent.is_empty() { " (" (consequence.extent) ")" }
+                }
+            }
+            @for consequence in consequences {
+                @for (check, finding) in consequence.ids.iter().filter_map(|id| results.finding(id)) {
+                    p.faint {
+                        code { (finding.id) } " " (check.claim) "; follows from " (finding.causes.join(", "))
+                    }
+                    (told(finding, context))
+                }
+            }
+        }
     }
 }
 

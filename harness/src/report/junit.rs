@@ -11,7 +11,12 @@ pub fn report(results: &Results) -> Report {
     let mut suite = TestSuite::new(results.scenario.clone());
     suite.add_property(("seed", results.seed.to_string().as_str()));
     for check in &results.checks {
-        let told = |kind, word: &str| told(kind, word, &check.verdict.summary, &check.verdict.findings);
+        let roots = results.explained_by(check).join(", ");
+        let summary = match roots.is_empty() {
+            true => check.verdict.summary.clone(),
+            false => format!("{} (follows from {roots})", check.verdict.summary),
+        };
+        let told = |kind, word: &str| told(kind, word, &summary, &check.verdict.findings);
         let status = match check.verdict.status {
             Status::Holds => TestCaseStatus::success(),
             Status::Violated => told(NonSuccessKind::Failure, "violated"),
@@ -38,6 +43,10 @@ fn told(kind: NonSuccessKind, word: &str, summary: &str, findings: &[Finding]) -
     let mut text = String::new();
     for finding in findings {
         text += &format!("{}\n", finding.text);
+        if !finding.causes.is_empty() {
+            text += &format!("  follows from {}\n", finding.causes.join(", "));
+        }
+        finding.clients.iter().for_each(|sentence| text += &format!("  clients: {sentence}\n"));
         for witness in &finding.witnesses {
             text += &format!("  {}:{}  {}\n", witness.file, witness.line, witness.text);
         }

@@ -13,7 +13,7 @@ use crate::check::{Judgement, Results};
 use crate::history::folder::{FolderError, RunFolder, write};
 
 pub use line::line;
-pub use terminal::{one_check, terminal};
+pub use terminal::{Detail, one_check, terminal};
 
 /// Writes `report.html` and `junit.xml` beside `results.json`, which the judge has written.
 pub fn write_all(folder: &RunFolder, judgement: &Judgement) -> Result<(), FolderError> {

@@ -3,10 +3,12 @@
 //! In: results and the folder they are of. Out: text of at most 110 columns. Never: a terminal; the caller says
 //! whether there are colours.
 
+use std::collections::BTreeSet;
+
 use anstyle::{AnsiColor, Style};
 
 use crate::check::numbers::{Counts, Strikes};
-use crate::check::{CheckResult, Finding, Overall, Results, Status, Witness};
+use crate::check::{CheckResult, Consequence, Finding, Overall, Results, Status, Witness};
 use crate::history::folder::RunFolder;
 
 const COLUMNS: usize = 110;
@@ -20,16 +22,30 @@ const STRONG: Style = Style::new().bold();
 /// Of one check: the first ones tell the story, and the page has the others.
 const FINDINGS_SHOWN: usize = 3;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Each root cause, and in a line what follows from it.
+    Roots,
+    /// Each finding of each check that does not hold.
+    All,
+}
+
 /// The whole report.
-pub fn terminal(results: &Results, folder: &RunFolder, color: bool) -> String {
-    let mut page = Page { text: String::new(), color };
+pub fn terminal(results: &Results, folder: &RunFolder, detail: Detail, color: bool) -> String {
+    let mut page = Page { text: String::new(), color, detail };
     page.headline(results);
     page.checks(results);
-    let worth_telling = |check: &&CheckResult| check.verdict.status != Status::Holds;
-    let mut stories: Vec<&CheckResult> = results.checks.iter().filter(worth_telling).collect();
-    // What is wrong comes before what is missing.
-    stories.sort_by_key(|check| check.verdict.status != Status::Violated);
-    stories.into_iter().for_each(|check| page.story(check));
+    let violated = || results.checks.iter().filter(|check| check.verdict.status == Status::Violated);
+    // What is wrong comes before what is missing, and what explains more before what stands alone.
+    match detail {
+        Detail::All => violated().for_each(|check| page.story(check)),
+        Detail::Roots => {
+            let mut roots: Vec<_> = violated().filter(|check| !check.is_consequence()).collect();
+            roots.sort_by_key(|check| check.roots().all(|root| root.consequences.is_empty()));
+            roots.into_iter().for_each(|check| page.roots(check));
+        }
+    }
+    page.missing(results);
     page.numbers(results);
     page.next(results, folder);
     page.text
@@ -37,7 +53,7 @@ pub fn terminal(results: &Results, folder: &RunFolder, color: bool) -> String {
 
 /// One check by itself.
 pub fn one_check(check: &CheckResult, color: bool) -> String {
-    let mut page = Page { text: String::new(), color };
+    let mut page = Page { text: String::new(), color, detail: Detail::Roots };
     if check.verdict.findings.is_empty() {
         let (word, style) = word(check.verdict.status);
         let lead = format!("{}  {}  ", page.paint(style, word), check.name);
@@ -51,6 +67,7 @@ pub fn one_check(check: &CheckResult, color: bool) -> String {
 struct Page {
     text: String,
     color: bool,
+    detail: Detail,
 }
 
 impl Page {
@@ -96,7 +113,12 @@ impl Page {
             let (word, style) = word(check.verdict.status);
             let word = self.paint(style, &format!("{word:8}"));
             let lead = format!("  {word}  {:width$}  ", check.name);
-            self.hanging(&lead, 14 + width, &check.verdict.summary);
+            let roots = results.explained_by(check).join(", ");
+            let summary = &check.verdict.summary;
+            match roots.is_empty() {
+                true => self.hanging(&lead, 14 + width, summary),
+                false => self.hanging(&lead, 14 + width, &format!("(follows from {roots}) {summary}")),
+            }
         }
         self.line("");
     }
@@ -107,18 +129,136 @@ impl Page {
         let name = self.paint(STRONG, &check.name);
         self.line(&format!("{word}  {name} ({}): {}", check.section, check.claim));
         let findings = &check.verdict.findings;
-        findings.iter().take(FINDINGS_SHOWN).for_each(|finding| self.finding(finding));
-        let more = findings.len().saturating_sub(FINDINGS_SHOWN) + check.verdict.more;
-        if more > 0 {
-            self.line(&format!(
-                "  ... and {more} more like these (report.html and results.json show {})",
-                findings.len()
-            ));
+        let shown = if self.detail == Detail::All { findings.len() } else { FINDINGS_SHOWN };
+        for finding in findings.iter().take(shown) {
+            self.finding(finding, None);
+            if !finding.causes.is_empty() {
+                self.label("Follows from: ", &finding.causes.join(", "));
+            }
+            self.consequences(&finding.consequences);
         }
+        self.more(findings.len().saturating_sub(shown), check);
         self.line("");
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    /// What nothing else explains, with what follows from it.
+    fn roots(&mut self, check: &CheckResult) {
+        let (word, style) = word(check.verdict.status);
+        let word = self.paint(style, word);
+        let name = self.paint(STRONG, &check.name);
+        self.line(&format!("{word}  {name} ({}): {}", check.section, check.claim));
+        let mut roots: Vec<&Finding> = check.roots().collect();
+        roots.sort_by_key(|root| root.consequences.is_empty());
+        // The first ones, and whatever explains what those before it do not.
+        let mut explained: BTreeSet<&str> = BTreeSet::new();
+        let (mut shown, mut before_it) = (0, None);
+        for (at, root) in roots.iter().enumerate() {
+            let ids = root.consequences.iter().flat_map(|consequence| &consequence.ids);
+            let before = explained.len();
+            explained.extend(ids.map(String::as_str));
+            if shown >= FINDINGS_SHOWN && explained.len() == before {
+                continue;
+            }
+            shown += 1;
+            self.finding(root, before_it);
+            before_it = Some(root);
+            // Several that explain the same are told together.
+            let next = roots.get(at + 1).filter(|_| at + 1 < FINDINGS_SHOWN);
+            if next.is_none_or(|next| next.consequences != root.consequences) {
+                self.consequences(&root.consequences);
+            }
+        }
+        self.more(roots.len() - shown, check);
+        self.line("");
+    }
+
+    fn more(&mut self, left_out: usize, check: &CheckResult) {
+        let (kept, beyond) = (check.verdict.findings.len(), check.verdict.more);
+        if left_out + beyond > 0 {
+            let more = left_out + beyond;
+            self.line(&format!(
+                "  ... and {more} more like these (report.html and results.json show {kept})"
+            ));
+        }
+    }
+
+    fn consequences(&mut self, consequences: &[Consequence]) {
+        let tell = |consequence: &Consequence| match &*consequence.extent {
+            "" => consequence.check.clone(),
+            extent => format!("{} ({extent})", consequence.check),
+        };
+        let told: Vec<String> = consequences.iter().map(tell).collect();
+        if !told.is_empty() {
+            self.label("And so: ", &told.join(", "));
+        }
+    }
+
+    /// A word that says what the text is, and the text in its column.
+    fn label(&mut self, label: &str, text: &str) {
+        let painted = self.paint(FAINT, label);
+        self.hanging(&format!("    {painted}"), 4 + label.len(), text);
+    }
+
+    /// What is missing, once, with all the checks that needed it.
+    fn missing(&mut self, results: &Results) {
+        let unknown = || results.checks.iter().filter(|check| check.verdict.status == Status::Unknown);
+        let mut doubts: Vec<(Vec<&CheckResult>, &Finding)> = Vec::new();
+        for check in unknown() {
+            for finding in &check.verdict.findings {
+                match doubts.iter_mut().find(|(_, known)| *known == finding) {
+                    Some((checks, _)) => checks.push(check),
+                    None => doubts.push((vec![check], finding)),
+                }
+            }
+        }
+        let names = |checks: &[&CheckResult]| -> Vec<String> {
+            checks.iter().map(|check| check.name.clone()).collect()
+        };
+        let mut told: Vec<Vec<String>> = Vec::new();
+        for (checks, _) in &doubts {
+            if told.contains(&names(checks)) {
+                continue;
+            }
+            self.doubtful(checks);
+            let alike: Vec<&Finding> = doubts
+                .iter()
+                .filter(|(others, _)| names(others) == names(checks))
+                .map(|(_, it)| *it)
+                .collect();
+            let shown = if self.detail == Detail::All { alike.len() } else { FINDINGS_SHOWN };
+            alike.iter().take(shown).for_each(|finding| self.finding(finding, None));
+            let beyond = checks.iter().map(|check| check.verdict.more).max().unwrap_or(0);
+            let more = alike.len().saturating_sub(shown) + beyond;
+            if more > 0 {
+                self.line(&format!("  ... and {more} more like these (report.html shows more)"));
+            }
+            self.line("");
+            told.push(names(checks));
+        }
+        for check in unknown().filter(|check| check.verdict.findings.is_empty()) {
+            self.doubtful(&[check]);
+            self.hanging("  - ", 4, &check.verdict.summary);
+            self.line("");
+        }
+    }
+
+    fn doubtful(&mut self, checks: &[&CheckResult]) {
+        let (word, style) = word(Status::Unknown);
+        let (word, length) = (self.paint(style, word), word.len());
+        if let [check] = checks {
+            let name = self.paint(STRONG, &check.name);
+            self.line(&format!("{word}  {name} ({}): {}", check.section, check.claim));
+        } else {
+            let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
+            self.hanging(
+                &format!("{word}  "),
+                length + 2,
+                &format!("{}, for want of this:", names.join(", ")),
+            );
+        }
+    }
+
+    fn finding(&mut self, finding: &Finding, before_it: Option<&Finding>) {
         self.hanging("  - ", 4, &finding.text);
         let place = |witness: &Witness| match witness.line {
             0 => witness.file.clone(),
@@ -135,6 +275,14 @@ impl Page {
         if !finding.drawing.is_empty() {
             self.line("");
             finding.drawing.iter().for_each(|row| self.line(&format!("    {row}")));
+            self.line("");
+        }
+        // Nodes that do the same wrong touch the same operations.
+        if !finding.clients.is_empty() && before_it.is_some_and(|before| before.clients == finding.clients) {
+            return self.label("Clients: ", "the same as above");
+        }
+        for (at, sentence) in finding.clients.iter().enumerate() {
+            self.label(if at == 0 { "Clients: " } else { "         " }, sentence);
         }
     }
 
@@ -169,6 +317,7 @@ impl Page {
             ("run it again, with the same plan:", again),
             ("judge this run again:", format!("mkraft-harness check {root}")),
             ("show this again:", format!("mkraft-harness report {root}")),
+            ("with every finding of every check:", format!("mkraft-harness report {root} --all")),
             ("time line and context, in a browser:", folder.report().display().to_string()),
         ] {
             let purpose = self.paint(FAINT, &format!("{purpose:36}"));
@@ -241,7 +390,7 @@ mod tests {
 
     #[test]
     fn the_outcome_comes_first_and_what_is_wrong_before_what_is_missing() {
-        let text = terminal(&results(), &RunFolder::new("runs/leader-killer-42"), false);
+        let text = terminal(&results(), &RunFolder::new("runs/leader-killer-42"), Detail::Roots, false);
         assert!(text.starts_with("VIOLATED  leader-killer, seed 42"), "{text}");
         let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("no {needle} in\n{text}"));
         assert!(at("n2 voted in term 4 for n1 and for n3") < at("- step 3 was never begun"));
@@ -254,8 +403,11 @@ mod tests {
     #[test]
     fn colours_change_nothing_but_colours() {
         let folder = RunFolder::new("runs/x-1");
-        let painted = terminal(&results(), &folder, true);
+        let painted = terminal(&results(), &folder, Detail::Roots, true);
         assert!(painted.contains('\u{1b}'));
-        assert_eq!(anstream::adapter::strip_str(&painted).to_string(), terminal(&results(), &folder, false));
+        assert_eq!(
+            anstream::adapter::strip_str(&painted).to_string(),
+            terminal(&results(), &folder, Detail::Roots, false)
+        );
     }
 }

@@ -30,7 +30,9 @@ const RECOVERY_MARGIN: Duration = Duration::from_secs(1);
 /// Load after the recovery: what was healed is used once more.
 const SETTLE: Duration = Duration::from_millis(500);
 const LAST_READS_LIMIT: Duration = Duration::from_secs(10);
-/// Beyond the timeout of the operations that are under way.
+/// A wait for a session, an operation, and one that follows from it.
+const LOAD_END_TIMEOUTS: u32 = 3;
+/// Beyond these.
 const LOAD_END_MARGIN: Duration = Duration::from_secs(10);
 
 /// When what was (CLOCK_MONOTONIC), and what went wrong.
@@ -74,7 +76,11 @@ pub async fn conduct(
     let addresses: Vec<_> = cluster.client_addresses().into_iter().collect();
     let faults = Arc::new(AtomicU64::new(0));
     let book = book(recorder, &faults);
-    let load = Load::start(&run.scenario.workload, run.args.seed, &addresses, recorder.clone());
+    let load = Load::start(&run.scenario.workload, run.args.seed, &addresses, recorder.clone()).await;
+    let load = match load {
+        Ok(load) => load,
+        Err(why) => return course.fail(why),
+    };
     let mut stage = Stage {
         run,
         cluster,
@@ -161,7 +167,7 @@ impl Stage<'_> {
     }
 
     async fn end(mut self, course: &mut Course) {
-        let limit = 2 * self.run.scenario.workload.timeout + LOAD_END_MARGIN;
+        let limit = LOAD_END_TIMEOUTS * self.run.scenario.workload.timeout + LOAD_END_MARGIN;
         if timeout(limit, self.load.stop()).await.is_err() {
             course.fail(format!("the load did not end within {limit:?}"));
         }

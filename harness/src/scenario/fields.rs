@@ -6,22 +6,23 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use super::kinds::WorkloadKind;
 use super::problem::{Problem, did_you_mean, nearest, one_of, quoted};
 use super::tree::{Node, Value};
 use super::words::{Words, node_number};
 
 /// The mappings of a scenario and their keys, in the order in which they are written. Those of a line under
-/// `faults:` stand in [`super::words::FAULT_FORMS`] and [`super::rules`].
-pub const SECTIONS: &[Section] = &[SCENARIO, CLUSTER, WORKLOAD, MIX, EXPECT];
+/// `faults:` stand in [`super::words::FAULT_FORMS`] and [`super::rules`], those of one kind of load in
+/// [`super::kinds`].
+pub const SECTIONS: &[Section] = &[SCENARIO, CLUSTER, WORKLOAD, EXPECT];
 
 pub const SCENARIO: Section =
     Section { name: "a scenario", keys: &["name", "duration", "cluster", "workload", "faults", "expect"] };
 pub const CLUSTER: Section = Section { name: "`cluster`", keys: &["nodes", "election-timeout", "heartbeat"] };
 pub const WORKLOAD: Section = Section {
     name: "`workload`",
-    keys: &["kind", "clients", "keys", "rate", "loop", "placement", "timeout", "connections", "mix"],
+    keys: &["kind", "clients", "rate", "loop", "placement", "timeout", "connections"],
 };
-pub const MIX: Section = Section { name: "`mix`", keys: &["read", "write", "cas"] };
 pub const EXPECT: Section =
     Section { name: "`expect`", keys: &["ok-min", "leader-changes-min", "recovers-within"] };
 
@@ -65,7 +66,7 @@ impl<T> Found<T> {
 pub(super) struct Fields<'a> {
     text: &'a str,
     node: &'a Node,
-    section: &'static str,
+    section: String,
     known: Vec<&'static str>,
     entries: Vec<(&'a str, &'a Node, &'a Node)>,
     pub problems: Vec<Problem>,
@@ -80,9 +81,10 @@ impl<'a> Fields<'a> {
     pub fn of(
         node: &'a Node,
         text: &'a str,
-        section: &'static str,
+        section: impl Into<String>,
         known: &[&'static str],
     ) -> Result<Fields<'a>, Box<Problem>> {
+        let section = section.into();
         let Value::Mapping(entries) = &node.value else {
             let title = format!("{section} is {}", node.description());
             let keys = one_of(known.iter().copied());
@@ -174,11 +176,9 @@ impl<'a> Fields<'a> {
             Found::Wrong => None,
             Found::Absent if self.meant.contains(&key) => None,
             Found::Absent => {
-                let section = self.section;
-                self.problem(
-                    Problem::at(self.node.first_line(self.text), format!("{section} has no `{key}`"))
-                        .label(format!("expected `{key}: {expected}` beside this")),
-                );
+                let title = format!("{} has no `{key}`", self.section);
+                let problem = Problem::at(self.node.first_line(self.text), title);
+                self.problem(problem.label(format!("expected `{key}: {expected}` beside this")));
                 None
             }
         }
@@ -187,11 +187,18 @@ impl<'a> Fields<'a> {
 
 /// "`nodes` belongs under `cluster`", for a key that is right in another place.
 fn belongs_elsewhere(key: &str) -> Option<String> {
-    let section = SECTIONS.iter().find(|section| section.keys.contains(&key))?;
-    Some(match section.name {
-        "a scenario" => format!("`{key}` belongs on the left margin"),
-        name => format!("`{key}` belongs under {name}"),
-    })
+    let of_kinds = |section: &str, keys: fn(WorkloadKind) -> Vec<&'static str>| {
+        let having = WorkloadKind::WORDS.iter().filter(|(_, kind)| keys(*kind).contains(&key));
+        let kinds: Vec<_> = having.map(|(word, _)| *word).collect();
+        (!kinds.is_empty()).then(|| format!("`{key}` belongs under {section} of kind {}", one_of(kinds)))
+    };
+    match SECTIONS.iter().find(|section| section.keys.contains(&key)) {
+        Some(Section { name: "a scenario", .. }) => Some(format!("`{key}` belongs on the left margin")),
+        Some(Section { name, .. }) => Some(format!("`{key}` belongs under {name}")),
+        None => {
+            of_kinds("`workload`", WorkloadKind::keys).or_else(|| of_kinds("`mix`", WorkloadKind::shares))
+        }
+    }
 }
 
 /// A value that has no keys of its own.
@@ -281,8 +288,12 @@ impl<'a> Leaf<'a> {
         })
     }
 
-    /// Whole milliseconds, at least `least`: the finest that a node can be told.
+    /// Whole milliseconds, the finest that a node can be told; at least `least`.
     pub fn duration(&self, least: Duration) -> Result<Duration, Box<Problem>> {
+        self.duration_within(least..=DURATION_MAX)
+    }
+
+    pub fn duration_within(&self, range: RangeInclusive<Duration>) -> Result<Duration, Box<Problem>> {
         const EXPECTED: &str = "a duration such as 500ms, 5s, 2m";
         let word = self.word(EXPECTED)?;
         if word.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -298,10 +309,10 @@ impl<'a> Leaf<'a> {
         };
         let (title, expected) = if !duration.subsec_nanos().is_multiple_of(1_000_000) {
             ("is too fine", "whole milliseconds".into())
-        } else if duration < least {
-            ("is too short", format!("{} or more", humantime::format_duration(least)))
-        } else if duration > DURATION_MAX {
-            ("is too long", format!("{} or less", humantime::format_duration(DURATION_MAX)))
+        } else if duration < *range.start() {
+            ("is too short", format!("{} or more", humantime::format_duration(*range.start())))
+        } else if duration > *range.end() {
+            ("is too long", format!("{} or less", humantime::format_duration(*range.end())))
         } else {
             return Ok(duration);
         };
@@ -329,16 +340,22 @@ mod tests {
         section.lines().filter_map(cells).collect()
     }
 
+    /// Of the table of a kind of load.
+    fn heading(word: &str) -> String {
+        format!("`kind: {word}`")
+    }
+
     #[test]
     fn every_key_is_documented_and_no_other() {
         let sections = SECTIONS.iter().map(|section| {
             let heading = if section.name == "a scenario" { "Keys" } else { section.name };
-            (heading, section.keys.to_vec())
+            (heading.to_owned(), section.keys.to_vec())
         });
+        let kinds = WorkloadKind::WORDS.iter().map(|(word, kind)| (heading(word), kind.keys()));
         let mut line = line_keys();
         line.extend(Target::WORDS.iter().map(|(word, _)| *word).chain(["n2"]));
-        for (heading, mut expected) in sections.chain([("`faults`", line)]) {
-            let mut documented: Vec<&str> = rows(heading).iter().map(|(key, _)| *key).collect();
+        for (heading, mut expected) in sections.chain(kinds).chain([("`faults`".to_owned(), line)]) {
+            let mut documented: Vec<&str> = rows(&heading).iter().map(|(key, _)| *key).collect();
             documented.sort_unstable();
             expected.sort_unstable();
             assert_eq!(documented, expected, "under {heading}");
@@ -347,15 +364,17 @@ mod tests {
 
     #[test]
     fn every_default_is_documented_as_it_is() {
-        let least = "# A claim.\nname: least\nduration: 9s\nworkload: { kind: register }";
-        let yaml = Scenario::parse("least.yaml", least).unwrap().to_yaml();
-        let spelled_out: Vec<(&str, &str)> =
-            yaml.lines().filter_map(|line| line.trim().split_once(": ")).collect();
-        for section in ["`cluster`", "`workload`", "`expect`"] {
-            for (key, default) in rows(section) {
-                if default != "required" {
-                    let default = default.trim_matches('`');
-                    assert!(spelled_out.contains(&(key, default)), "{key}: {default} is not in\n{yaml}");
+        for (word, _) in WorkloadKind::WORDS {
+            let least = format!("# A claim.\nname: least\nduration: 9s\nworkload: {{ kind: {word} }}");
+            let yaml = Scenario::parse("least.yaml", &least).unwrap().to_yaml();
+            let spelled_out: Vec<(&str, &str)> =
+                yaml.lines().filter_map(|line| line.trim().split_once(": ")).collect();
+            for section in ["`cluster`", "`workload`", "`expect`", &heading(word)] {
+                for (key, default) in rows(section) {
+                    if default != "required" {
+                        let default = default.trim_matches('`');
+                        assert!(spelled_out.contains(&(key, default)), "{key}: {default} is not in\n{yaml}");
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! In: YAML and a seed. Out: [`Scenario`] and [`Plan`], plain values. Never: a process, a socket, a clock.
 
 mod fields;
+mod kinds;
 mod plan;
 mod problem;
 mod read;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use kinds::{Append, Bank, Counter, Lock, Register, Set, WorkloadKind};
 pub use plan::{Plan, PlanError, Step};
 pub use problem::{Problem, ScenarioError};
 pub use seed::stream;
@@ -47,9 +49,9 @@ pub struct Cluster {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Workload {
+    /// With what only this kind has.
     pub kind: WorkloadKind,
     pub clients: u32,
-    pub keys: u32,
     /// Operations a second, of all clients together. With a closed loop, an upper bound.
     pub rate: u32,
     pub pacing: Pacing,
@@ -58,13 +60,6 @@ pub struct Workload {
     pub timeout: Duration,
     /// Connections that each client node link has.
     pub connections: u32,
-    pub mix: Mix,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkloadKind {
-    Register,
 }
 
 /// When the next operation starts; `loop:` in YAML.
@@ -87,15 +82,6 @@ pub enum Placement {
     Pinned,
     /// All clients ask this node (from 1); `n2` in YAML.
     Node(u32),
-}
-
-/// Shares of the kinds of operation; only their ratio counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mix {
-    pub read: u32,
-    pub write: u32,
-    pub cas: u32,
 }
 
 /// One line under `faults:`.

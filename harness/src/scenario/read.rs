@@ -4,18 +4,18 @@
 
 use std::time::Duration;
 
-use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, MIX, SCENARIO, Section, WORKLOAD};
-use super::problem::Problem;
+use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, SCENARIO, Section, WORKLOAD};
+use super::kinds::{Field, SHARE_MAX};
+use super::problem::{Problem, one_of};
 use super::rules::{self, Bounds};
 use super::tree::{self, Node, Value};
-use super::{Cluster, Expect, FaultRule, Mix, Pacing, Placement, Scenario, Workload, WorkloadKind};
+use super::words::Words;
+use super::{Cluster, Expect, FaultRule, Pacing, Placement, Scenario, Workload, WorkloadKind};
 
 pub const NODES_MAX: u32 = 15;
 pub const CLIENTS_MAX: u32 = 1_000;
-pub const KEYS_MAX: u32 = 100_000;
 pub const RATE_MAX: u32 = 1_000_000;
 pub const CONNECTIONS_MAX: u32 = 64;
-pub const SHARE_MAX: u32 = 1_000_000;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -51,6 +51,37 @@ fn claim(text: &str) -> Result<String, Box<Problem>> {
     }
 }
 
+/// The kind that a load says it is of, if it says one: which other keys it may have hangs on it.
+fn written_kind(workload: &Node) -> Option<WorkloadKind> {
+    let Value::Mapping(entries) = &workload.value else { return None };
+    let is_kind = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text == "kind");
+    match &entries.iter().find(|(key, _)| is_kind(key))?.1.value {
+        Value::Scalar { text, .. } => WorkloadKind::from_word(text),
+        _ => None,
+    }
+}
+
+/// A mapping that has keys by the kind of load beside `common` ones: its name and keys. Of an unknown kind, it may
+/// have those of any.
+fn section(
+    name: &str,
+    kind: Option<WorkloadKind>,
+    common: &[&'static str],
+    own: fn(WorkloadKind) -> Vec<&'static str>,
+) -> (String, Vec<&'static str>) {
+    let mut keys = common.to_vec();
+    match kind {
+        Some(kind) => keys.extend(own(kind)),
+        None => {
+            let mut any: Vec<_> = WorkloadKind::WORDS.iter().flat_map(|(_, kind)| own(*kind)).collect();
+            any.sort_unstable();
+            any.dedup();
+            keys.extend(any);
+        }
+    }
+    (kind.map_or(name.to_owned(), |kind| format!("{name} of kind `{kind}`")), keys)
+}
+
 struct Reader<'a> {
     text: &'a str,
     problems: &'a mut Vec<Problem>,
@@ -81,10 +112,10 @@ impl<'a> Reader<'a> {
         let workload = workload.and_then(|node| self.workload(node, nodes.as_ref()));
         let bounds = Bounds { duration, nodes };
         let faults = self.faults(faults, &bounds);
-        let operations_max = workload
-            .as_ref()
-            .zip(bounds.duration.as_ref())
-            .map(|(workload, duration)| duration.value.as_millis() as u64 * u64::from(workload.rate) / 1_000);
+        let operations_max = workload.as_ref().zip(bounds.duration.as_ref()).map(|(workload, duration)| {
+            let starts = duration.value.as_millis() as u64 * u64::from(workload.rate) / 1_000;
+            starts * workload.kind.operations_per_start()
+        });
         let expect = self.expect(expect, operations_max);
         Some(Scenario {
             name: name?.value,
@@ -131,47 +162,72 @@ impl<'a> Reader<'a> {
     }
 
     fn workload(&mut self, node: &Node, nodes: Option<&Located<u32>>) -> Option<Workload> {
-        let mut fields = self.fields(node, WORKLOAD)?;
+        let written = written_kind(node);
+        let section = section("`workload`", written, WORKLOAD.keys, WorkloadKind::keys);
+        let mut fields = keep(Fields::of(node, self.text, section.0, &section.1), self.problems)?;
         let kind = fields.required("kind", "register", |leaf| leaf.one_of::<WorkloadKind>("kind", None));
         let clients = fields.read("clients", |leaf| leaf.whole_u32(1..=CLIENTS_MAX)).or(6);
-        let keys = fields.read("keys", |leaf| leaf.whole_u32(1..=KEYS_MAX)).or(3);
         let rate = fields.read("rate", |leaf| leaf.whole_u32(1..=RATE_MAX)).or(200);
         let pacing = fields.read("loop", |leaf| leaf.one_of("loop", None)).or(Pacing::Open);
         let placement = fields.read("placement", |leaf| leaf.one_of("placement", nodes)).or(Placement::Roam);
         let timeout = fields.read("timeout", |leaf| leaf.duration(MILLISECOND)).or(Duration::from_secs(1));
         let connections = fields.read("connections", |leaf| leaf.whole_u32(1..=CONNECTIONS_MAX)).or(2);
-        let mix = fields.node("mix").map(|(_, value)| value);
+        let kind = kind.and_then(|kind| self.particulars(kind.value, &mut fields));
         self.problems.append(&mut fields.problems);
-        let mix = match mix {
-            Some(node) => self.mix(node),
-            None => Some(Mix { read: 50, write: 35, cas: 15 }),
-        };
         Some(Workload {
-            kind: kind?.value,
+            kind: kind?,
             clients: clients?.value,
-            keys: keys?.value,
             rate: rate?.value,
             pacing: pacing?.value,
             placement: placement?.value,
             timeout: timeout?.value,
             connections: connections?.value,
-            mix: mix?,
         })
     }
 
-    /// A kind that a written mix leaves out has no share: `mix: { read: 1 }` only reads.
-    fn mix(&mut self, node: &Node) -> Option<Mix> {
-        let mut fields = self.fields(node, MIX)?;
-        let mut share = |key| fields.read(key, |leaf| leaf.whole_u32(0..=SHARE_MAX)).or(0);
-        let (read, write, cas) = (share("read"), share("write"), share("cas"));
-        if [&read, &write, &cas].iter().all(|share| matches!(share, Some(Located { value: 0, .. })))
-            && !fields.has_unknown
-        {
+    /// What only this kind has; `kind` comes with the defaults.
+    fn particulars(&mut self, mut kind: WorkloadKind, fields: &mut Fields) -> Option<WorkloadKind> {
+        let mut right = true;
+        for field in kind.fields() {
+            match field {
+                Field::Number { key, value, range } => {
+                    let read = fields.read(key, |leaf| leaf.whole_u32(range)).or(*value);
+                    right &= read.map(|read| *value = read.value).is_some();
+                }
+                Field::Time { key, value, most } => {
+                    let read =
+                        fields.read(key, |leaf| leaf.duration_within(Duration::ZERO..=most)).or(*value);
+                    right &= read.map(|read| *value = read.value).is_some();
+                }
+                Field::Share { .. } => {}
+            }
+        }
+        let mix = if kind.shares().is_empty() { None } else { fields.node("mix") };
+        if let Some((_, node)) = mix {
+            right &= self.mix(node, &mut kind).is_some();
+        }
+        right.then_some(kind)
+    }
+
+    /// A share that a written mix leaves out is none: `mix: { read: 1 }` only reads.
+    fn mix(&mut self, node: &Node, kind: &mut WorkloadKind) -> Option<()> {
+        let section = section("`mix`", Some(*kind), &[], WorkloadKind::shares);
+        let mut fields = keep(Fields::of(node, self.text, section.0, &section.1), self.problems)?;
+        let (mut right, mut some) = (true, fields.has_unknown);
+        for field in kind.fields() {
+            let Field::Share { word, value } = field else { continue };
+            match fields.read(word, |leaf| leaf.whole_u32(0..=SHARE_MAX)).or(0) {
+                Some(share) => *value = share.value,
+                None => right = false,
+            }
+            some |= !right || *value > 0;
+        }
+        if !some {
             let problem = Problem::at(node.first_line(self.text), "a mix of nothing");
-            fields.problem(problem.label("expected one of `read`, `write`, `cas` above 0"));
+            fields.problem(problem.label(format!("expected one of {} above 0", one_of(section.1))));
         }
         self.problems.append(&mut fields.problems);
-        Some(Mix { read: read?.value, write: write?.value, cas: cas?.value })
+        right.then_some(())
     }
 
     fn faults(&mut self, node: Option<&Node>, bounds: &Bounds) -> Option<Vec<FaultRule>> {
@@ -198,7 +254,7 @@ impl<'a> Reader<'a> {
         {
             let title = format!("{} operations cannot succeed where at most {most} start", ok_min.value);
             let problem = Problem::at(ok_min.span.clone().unwrap_or_default(), title);
-            fields.problem(problem.label("expected at most `rate` times `duration`"));
+            fields.problem(problem.label("expected at most what `rate` and `duration` allow"));
         }
         let ok_min = ok_min.or(1);
         let leader_changes_min = fields.read("leader-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);

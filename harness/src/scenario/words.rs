@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{FaultKind, Pacing, Placement, Target, WorkloadKind};
+use super::{FaultKind, Pacing, Placement, Target};
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
 #[derive(Debug)]
@@ -62,10 +62,6 @@ pub(super) trait Words: Copy + PartialEq + 'static {
     }
 }
 
-impl Words for WorkloadKind {
-    const WORDS: &'static [(&'static str, Self)] = &[("register", WorkloadKind::Register)];
-}
-
 impl Words for Pacing {
     const WORDS: &'static [(&'static str, Self)] = &[("open", Pacing::Open), ("closed", Pacing::Closed)];
 }
@@ -110,12 +106,6 @@ pub(super) fn node_number(word: &str) -> Option<u32> {
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.form().word)
-    }
-}
-
-impl fmt::Display for WorkloadKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(listed_word(*self))
     }
 }
 

@@ -6,7 +6,8 @@ use std::fmt;
 
 use humantime::format_duration as show;
 
-use super::{FaultRule, Scenario, Schedule};
+use super::kinds::Field;
+use super::{FaultRule, Scenario, Schedule, WorkloadKind};
 
 impl Scenario {
     pub fn to_yaml(&self) -> String {
@@ -29,14 +30,12 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "workload:")?;
         writeln!(f, "  kind: {}", workload.kind)?;
         writeln!(f, "  clients: {}", workload.clients)?;
-        writeln!(f, "  keys: {}", workload.keys)?;
         writeln!(f, "  rate: {}", workload.rate)?;
         writeln!(f, "  loop: {}", workload.pacing)?;
         writeln!(f, "  placement: {}", workload.placement)?;
         writeln!(f, "  timeout: {}", show(workload.timeout))?;
         writeln!(f, "  connections: {}", workload.connections)?;
-        let mix = &workload.mix;
-        writeln!(f, "  mix: {{ read: {}, write: {}, cas: {} }}", mix.read, mix.write, mix.cas)?;
+        particulars(f, workload.kind)?;
         writeln!(f, "faults:{}", if faults.is_empty() { " []" } else { "" })?;
         for rule in faults {
             writeln!(f, "  - {rule}")?;
@@ -46,6 +45,19 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "  leader-changes-min: {}", expect.leader_changes_min)?;
         writeln!(f, "  recovers-within: {}", show(expect.recovers_within))
     }
+}
+
+/// What only this kind of load has.
+fn particulars(f: &mut fmt::Formatter<'_>, mut kind: WorkloadKind) -> fmt::Result {
+    let mut shares = Vec::new();
+    for field in kind.fields() {
+        match field {
+            Field::Number { key, value, .. } => writeln!(f, "  {key}: {value}")?,
+            Field::Time { key, value, .. } => writeln!(f, "  {key}: {}", show(*value))?,
+            Field::Share { word, value } => shares.push(format!("{word}: {value}")),
+        }
+    }
+    if shares.is_empty() { Ok(()) } else { writeln!(f, "  mix: {{ {} }}", shares.join(", ")) }
 }
 
 /// As a line under `faults:`.
@@ -72,7 +84,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::read::{CLIENTS_MAX, CONNECTIONS_MAX, KEYS_MAX, NODES_MAX, RATE_MAX, SHARE_MAX};
+    use super::super::kinds::{Field, SHARE_MAX};
+    use super::super::read::{CLIENTS_MAX, CONNECTIONS_MAX, NODES_MAX, RATE_MAX};
     use super::super::words::{FAULT_FORMS, Words};
     use super::super::*;
 
@@ -89,6 +102,25 @@ mod tests {
             .prop_map(|(nodes, election_timeout, heartbeat)| Cluster { nodes, election_timeout, heartbeat })
     }
 
+    /// Any kind, with each of its fields drawn from all that it may be.
+    fn kind() -> impl Strategy<Value = WorkloadKind> {
+        let kinds: Vec<WorkloadKind> = WorkloadKind::WORDS.iter().map(|(_, kind)| *kind).collect();
+        (proptest::sample::select(kinds), vec(any::<u32>(), 8)).prop_map(|(mut kind, draws)| {
+            for (field, draw) in kind.fields().into_iter().zip(draws) {
+                match field {
+                    Field::Number { value, range, .. } => {
+                        *value = range.start() + draw % (range.end() - range.start() + 1);
+                    }
+                    Field::Time { value, most, .. } => {
+                        *value = Duration::from_millis(u64::from(draw) % (most.as_millis() as u64 + 1));
+                    }
+                    Field::Share { value, .. } => *value = 1 + draw % SHARE_MAX,
+                }
+            }
+            kind
+        })
+    }
+
     fn workload(nodes: u32) -> impl Strategy<Value = Workload> {
         let placement = prop_oneof![
             Just(Placement::Roam),
@@ -96,20 +128,17 @@ mod tests {
             Just(Placement::Pinned),
             (1..=nodes).prop_map(Placement::Node),
         ];
-        let counts = (1..=CLIENTS_MAX, 1..=KEYS_MAX, 1..=RATE_MAX, 1..=CONNECTIONS_MAX);
+        let counts = (1..=CLIENTS_MAX, 1..=RATE_MAX, 1..=CONNECTIONS_MAX);
         let pacing = prop_oneof![Just(Pacing::Open), Just(Pacing::Closed)];
-        let mix = (0..=SHARE_MAX, 0..=SHARE_MAX, 1..=SHARE_MAX);
-        (counts, pacing, placement, duration(1, 100_000), mix).prop_map(
-            |((clients, keys, rate, connections), pacing, placement, timeout, (read, write, cas))| Workload {
-                kind: WorkloadKind::Register,
+        (kind(), counts, pacing, placement, duration(1, 100_000)).prop_map(
+            |(kind, (clients, rate, connections), pacing, placement, timeout)| Workload {
+                kind,
                 clients,
-                keys,
                 rate,
                 pacing,
                 placement,
                 timeout,
                 connections,
-                mix: Mix { read, write, cas },
             },
         )
     }
@@ -209,12 +238,12 @@ cluster:
 workload:
   kind: register
   clients: 6
-  keys: 3
   rate: 200
   loop: open
   placement: roam
   timeout: 1s
   connections: 2
+  keys: 3
   mix: { read: 50, write: 35, cas: 15 }
 faults:
   - { at: 1s, kill: n1, down: 1s }

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use mkraft_proto::v1::kv_client::KvClient;
 use mkraft_proto::v1::{
-    self, CompareAndSwapRequest, DeleteRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest,
+    self, AppendRequest, CompareAndSwapRequest, Error, ErrorCode, GetRequest, OpenSessionRequest, PutRequest,
+    TxnRequest, command, compare, txn_op, txn_result,
 };
-use prost::bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{ConnectError, Status};
+
+use super::call::{Act, Call, Compare, Found, Is, Reply, Swap, Txn, TxnDone};
 
 /// A connection that is not made by then is given up; the request on it was never sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,14 +37,6 @@ pub struct Ticket {
     pub session: u64,
     /// From 1, rising.
     pub sequence: u64,
-}
-
-/// What a compare-and-swap came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Swap {
-    pub swapped: bool,
-    /// What the key held just before; absent when it did not exist.
-    pub seen: Option<Bytes>,
 }
 
 /// Why a request was not answered.
@@ -66,6 +60,8 @@ pub enum Advice {
     AskElsewhere,
     /// No node would answer otherwise.
     GiveUp,
+    /// No node would answer otherwise, to anything in this session.
+    ChangeSession,
 }
 
 impl NodeClient {
@@ -85,33 +81,34 @@ impl NodeClient {
         Ok(reply.into_inner().session)
     }
 
-    pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>, Failure> {
-        let reply = self.connection().get(GetRequest { key, stale: false }).await?;
-        Ok(reply.into_inner().value)
-    }
-
-    pub async fn put(&self, ticket: Ticket, key: Bytes, value: Bytes) -> Result<(), Failure> {
-        self.connection().put(PutRequest { ticket: Some(ticket.into()), key, value }).await?;
-        Ok(())
-    }
-
-    /// True when the key existed.
-    pub async fn delete(&self, ticket: Ticket, key: Bytes) -> Result<bool, Failure> {
-        let reply = self.connection().delete(DeleteRequest { ticket: Some(ticket.into()), key }).await?;
-        Ok(reply.into_inner().existed)
-    }
-
-    /// `expected`: absent asks that the key does not exist.
-    pub async fn compare_and_swap(
-        &self,
-        ticket: Ticket,
-        key: Bytes,
-        expected: Option<Bytes>,
-        value: Bytes,
-    ) -> Result<Swap, Failure> {
-        let request = CompareAndSwapRequest { ticket: Some(ticket.into()), key, expected, value };
-        let reply = self.connection().compare_and_swap(request).await?.into_inner();
-        Ok(Swap { swapped: reply.swapped, seen: reply.seen })
+    /// What changes nothing needs no ticket; without one, a change that is asked for twice may happen twice.
+    pub async fn ask(&self, call: Call, ticket: Option<Ticket>) -> Result<Reply, Failure> {
+        let mut connection = self.connection();
+        let ticket = ticket.map(v1::Ticket::from);
+        match call {
+            Call::Get { key } => {
+                let reply = connection.get(GetRequest { key, stale: false }).await?;
+                Ok(Reply::Got(reply.into_inner().into()))
+            }
+            Call::Put { key, value } => {
+                connection.put(PutRequest { ticket, key, value }).await?;
+                Ok(Reply::Done)
+            }
+            Call::Append { key, suffix } => {
+                connection.append(AppendRequest { ticket, key, suffix }).await?;
+                Ok(Reply::Done)
+            }
+            Call::CompareAndSwap { key, expected, value } => {
+                let request = CompareAndSwapRequest { ticket, key, expected, value };
+                let reply = connection.compare_and_swap(request).await?.into_inner();
+                Ok(Reply::Swapped(Swap { swapped: reply.swapped, seen: reply.seen }))
+            }
+            Call::Txn(txn) => {
+                let request = TxnRequest { ticket, txn: Some(txn.clone().into()) };
+                let reply = connection.txn(request).await?.into_inner();
+                done(&txn, reply).map(Reply::Txn)
+            }
+        }
     }
 
     /// The connections in turn.
@@ -119,6 +116,31 @@ impl NodeClient {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         self.connections[next % self.connections.len()].clone()
     }
+}
+
+/// What the gets of `txn` found. A reply with other results than were asked for is no answer.
+fn done(txn: &Txn, reply: v1::TxnReply) -> Result<TxnDone, Failure> {
+    let acts = if reply.succeeded { &txn.then } else { &txn.otherwise };
+    let misfit = |what: String| Failure {
+        definite: false,
+        advice: Advice::GiveUp,
+        message: format!("the answer does not fit the transaction: {what}"),
+        leader: None,
+    };
+    if reply.results.len() != acts.len() {
+        return Err(misfit(format!("{} results of {} operations", reply.results.len(), acts.len())));
+    }
+    let mut found = Vec::new();
+    for (number, (act, result)) in acts.iter().zip(reply.results).enumerate() {
+        match (act, result.result) {
+            (Act::Get { .. }, Some(txn_result::Result::Get(got))) => found.push(got.into()),
+            (Act::Put { .. }, Some(txn_result::Result::Put(_)))
+            | (Act::Delete { .. }, Some(txn_result::Result::Delete(_)))
+            | (Act::Append { .. }, Some(txn_result::Result::Append(_))) => {}
+            (act, other) => return Err(misfit(format!("result {number} is {other:?}, to {act:?}"))),
+        }
+    }
+    Ok(TxnDone { succeeded: reply.succeeded, found })
 }
 
 impl Failure {
@@ -158,10 +180,50 @@ impl From<Ticket> for v1::Ticket {
     }
 }
 
+impl From<v1::GetReply> for Found {
+    fn from(v1::GetReply { value, version }: v1::GetReply) -> Found {
+        Found { value, version }
+    }
+}
+
+impl From<Txn> for v1::Txn {
+    fn from(Txn { compare, then, otherwise }: Txn) -> v1::Txn {
+        let acts = |acts: Vec<Act>| acts.into_iter().map(v1::TxnOp::from).collect();
+        v1::Txn {
+            compare: compare.into_iter().map(v1::Compare::from).collect(),
+            then: acts(then),
+            otherwise: acts(otherwise),
+        }
+    }
+}
+
+impl From<Compare> for v1::Compare {
+    fn from(Compare { key, is }: Compare) -> v1::Compare {
+        let is = match is {
+            Is::Version(version) => compare::Is::Version(version),
+            Is::Value(value) => compare::Is::Value(value),
+        };
+        v1::Compare { key, is: Some(is) }
+    }
+}
+
+impl From<Act> for v1::TxnOp {
+    fn from(act: Act) -> v1::TxnOp {
+        let op = match act {
+            Act::Get { key } => txn_op::Op::Get(txn_op::Get { key }),
+            Act::Put { key, value } => txn_op::Op::Put(command::Put { key, value }),
+            Act::Delete { key } => txn_op::Op::Delete(command::Delete { key, version: None }),
+            Act::Append { key, suffix } => txn_op::Op::Append(command::Append { key, suffix }),
+        };
+        v1::TxnOp { op: Some(op) }
+    }
+}
+
 fn advice(code: ErrorCode) -> Advice {
     match code {
         ErrorCode::Busy => Advice::AskAgain,
-        ErrorCode::Invalid | ErrorCode::SessionUnknown | ErrorCode::SequenceStale => Advice::GiveUp,
+        ErrorCode::SessionUnknown => Advice::ChangeSession,
+        ErrorCode::Invalid | ErrorCode::SequenceStale => Advice::GiveUp,
         ErrorCode::Unknown
         | ErrorCode::NotLeader
         | ErrorCode::LeadershipLost
@@ -203,7 +265,41 @@ fn uri(address: SocketAddr) -> tonic::codegen::http::Uri {
 
 #[cfg(test)]
 mod tests {
+    use prost::bytes::Bytes;
+
     use super::*;
+
+    fn put() -> Call {
+        Call::Put { key: Bytes::from("k"), value: Bytes::from("v") }
+    }
+
+    #[test]
+    fn an_answer_to_something_else_leaves_the_outcome_open() {
+        use txn_result::Result as One;
+        let key = Bytes::from("k");
+        let txn = Txn {
+            then: vec![Act::Get { key: key.clone() }, Act::Append { key, suffix: Bytes::from("v") }],
+            ..Txn::default()
+        };
+        let got = || One::Get(v1::GetReply { value: Some(Bytes::from("old")), version: 7 });
+        let appended = || One::Append(v1::AppendReply { version: 8, length: 4 });
+        let reply = |succeeded, results: Vec<One>| v1::TxnReply {
+            succeeded,
+            results: results.into_iter().map(|result| v1::TxnResult { result: Some(result) }).collect(),
+        };
+        let answer = done(&txn, reply(true, vec![got(), appended()])).unwrap();
+        let found = Found { value: Some(Bytes::from("old")), version: 7 };
+        assert_eq!(answer, TxnDone { succeeded: true, found: vec![found] });
+        assert_eq!(done(&txn, reply(false, vec![])).unwrap(), TxnDone { succeeded: false, found: vec![] });
+        for (succeeded, results) in [
+            (true, vec![]),
+            (true, vec![got()]),
+            (true, vec![appended(), got()]),
+            (false, vec![got(), appended()]),
+        ] {
+            assert!(!done(&txn, reply(succeeded, results)).unwrap_err().definite);
+        }
+    }
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -218,7 +314,7 @@ mod tests {
             let client = NodeClient::new("n1", address, 2);
             let ticket = Ticket { session: 1, sequence: 1 };
             for _ in 0..4 {
-                let failure = client.put(ticket, Bytes::from("k"), Bytes::from("v")).await.unwrap_err();
+                let failure = client.ask(put(), Some(ticket)).await.unwrap_err();
                 assert!(failure.definite, "{failure:?}");
             }
         });
@@ -236,7 +332,7 @@ mod tests {
                 tokio::io::AsyncReadExt::read_exact(&mut stream, &mut preface).await.unwrap();
             });
             let ticket = Ticket { session: 1, sequence: 1 };
-            let failure = client.put(ticket, Bytes::from("k"), Bytes::from("v")).await.unwrap_err();
+            let failure = client.ask(put(), Some(ticket)).await.unwrap_err();
             assert!(!failure.definite, "{failure:?}");
             assert!(failure.message.contains("connection"), "{failure}");
             closing.await.unwrap();

@@ -3,6 +3,7 @@
 //! In: where a node lives. Out: what to launch, what a node says of itself. Never: a process; `cluster` has
 //! the hands. What the harness knows of mkraft in particular stands in this room alone.
 
+pub mod call;
 pub mod client;
 pub mod mkraft;
 

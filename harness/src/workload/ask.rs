@@ -13,7 +13,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::route::{Belief, Route};
-use crate::system::client::{Failure, NodeClient};
+use crate::system::call::{Call, Reply};
+use crate::system::client::{Advice, Failure, NodeClient, Ticket};
 
 /// Requests given up by their users that stay in flight to one node, where they may yet take effect. They hold
 /// HTTP/2 streams, of which a connection has a few hundred, that fresh requests need.
@@ -37,6 +38,8 @@ pub struct Asked<T> {
 pub struct NoAnswer {
     /// Some request may have taken effect, or may yet.
     pub open: bool,
+    /// The session that it was asked in is of no more use.
+    pub session_lost: bool,
     pub error: String,
 }
 
@@ -72,6 +75,23 @@ impl Nodes {
 
     fn number(&self, name: &str) -> Option<usize> {
         self.clients.iter().position(|client| client.node() == name)
+    }
+
+    /// Has `call` carried out by one node or another. A change that comes too late is left on its way, a read is not.
+    pub async fn carry_out(
+        &self,
+        route: Route,
+        draw: u64,
+        deadline: Instant,
+        call: &Call,
+        ticket: Option<Ticket>,
+    ) -> Asked<Reply> {
+        let late = if call.changes() { Late::Leave } else { Late::Cancel };
+        let request = |client: Arc<NodeClient>| {
+            let call = call.clone();
+            async move { client.ask(call, ticket).await }
+        };
+        self.ask(route, draw, deadline, late, request).await
     }
 
     /// Makes `call` on one node after another, as `route` leads, until one answers or `deadline` passes.
@@ -115,7 +135,8 @@ impl Nodes {
                 }
                 _ => {
                     let error = describe(&failure, attempt, open);
-                    return Asked { node, result: Err(NoAnswer { open, error }) };
+                    let session_lost = failure.advice == Advice::ChangeSession;
+                    return Asked { node, result: Err(NoAnswer { open, session_lost, error }) };
                 }
             }
         }

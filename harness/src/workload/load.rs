@@ -12,11 +12,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::ask::Nodes;
-use super::generator::Generator;
-use super::last_reads;
+use super::generator::{Draw, Generator};
+use super::kinds;
+use super::lore::Lore;
+use super::operation::{FollowUp, Kind};
 use super::route::Route;
 use super::sessions::Sessions;
 use super::user::{self, Process};
+use super::{last_reads, set_up};
 use crate::history::{Op, OpType, Recorder, monotonic_ns};
 use crate::scenario::{Workload, stream};
 
@@ -46,10 +49,12 @@ pub struct Yard {
     pub(super) nodes: Arc<Nodes>,
     pub(super) sessions: Sessions,
     pub(super) counters: Counters,
+    pub(super) lore: Lore,
     pub(super) timeout: Duration,
     recorder: Arc<Recorder>,
-    /// By key: the newest value that any user knows of.
-    seen: Mutex<Vec<Option<u64>>>,
+    /// What users owed when the load was stopped.
+    owed: Mutex<Vec<(Process, FollowUp)>>,
+    stop: watch::Receiver<bool>,
     next_process: AtomicU64,
     /// Why the history is not to be trusted.
     trouble: OnceLock<String>,
@@ -60,37 +65,47 @@ pub struct Load {
     yard: Arc<Yard>,
     users: JoinSet<()>,
     stop: watch::Sender<bool>,
-    keys: u32,
+    kind: Box<dyn Kind>,
+    /// Of the one who looks at the end.
+    draw: Draw,
 }
 
 impl Load {
-    /// Begins; must be called within a tokio runtime. `addresses` are those of the clients' links.
-    pub fn start(
+    /// Does what must be done before the load, and begins it; must be called within a tokio runtime. `addresses` are
+    /// those of the clients' links. Fails, with the reason, when the nodes will not have it set up.
+    pub async fn start(
         workload: &Workload,
         seed: u64,
         addresses: &[(String, SocketAddr)],
         recorder: Arc<Recorder>,
-    ) -> Load {
+    ) -> Result<Load, String> {
         assert!(!addresses.is_empty(), "a load needs nodes");
         let nodes = Arc::new(Nodes::new(addresses, workload.connections));
+        let (stop, stopped) = watch::channel(false);
         let yard = Arc::new(Yard {
             sessions: Sessions::prepare(&nodes),
             nodes,
             counters: Counters::default(),
+            lore: Lore::default(),
             timeout: workload.timeout,
             recorder,
-            seen: Mutex::new(vec![None; workload.keys as usize]),
+            owed: Mutex::default(),
+            stop: stopped,
             next_process: AtomicU64::new(0),
             trouble: OnceLock::new(),
         });
-        let (stop, stopped) = watch::channel(false);
+        let kind = kinds::of(workload.kind);
+        if let Some(txn) = kind.set_up() {
+            set_up::set_up(&yard, txn).await?;
+        }
         let mut users = JoinSet::new();
         for client in 0..workload.clients {
             let route = Route { placement: workload.placement, client, nodes: addresses.len() };
             let generator = Generator::new(stream(seed, "client", client.into()), client, workload);
-            users.spawn(user::live(yard.clone(), route, generator, workload.pacing, stopped.clone()));
+            users.spawn(user::live(yard.clone(), route, generator, workload.pacing));
         }
-        Load { yard, users, stop, keys: workload.keys }
+        let draw = Draw::new(stream(seed, "last looks", 0), workload.clients, workload.clients);
+        Ok(Load { yard, users, stop, kind, draw })
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -107,8 +122,8 @@ impl Load {
         self.yard.trouble.get().map(String::as_str)
     }
 
-    /// Starts no further operation and waits for those under way: no longer than the wait for a session and an
-    /// operation's own timeout.
+    /// Starts no further operation and waits for those under way: no longer than the wait for a session and the
+    /// timeouts of an operation and of one that follows from it.
     pub async fn stop(&mut self) {
         self.stop.send_replace(true);
         while let Some(ended) = self.users.join_next().await {
@@ -118,9 +133,10 @@ impl Load {
         }
     }
 
-    /// Reads every key once more, through the leader, with retries. Returns the keys that could not be read.
-    pub async fn read_all(&self, within: Duration) -> Vec<String> {
-        last_reads::read_all(&self.yard, self.keys, within).await
+    /// Does what users still owe, then looks once more at everything, through the leader, with retries. Returns what
+    /// could not be seen.
+    pub async fn read_all(&mut self, within: Duration) -> Vec<String> {
+        last_reads::read_all(&self.yard, &*self.kind, &mut self.draw, within).await
     }
 }
 
@@ -140,12 +156,29 @@ impl Yard {
         }
     }
 
-    pub(super) fn seen(&self, key: u32) -> Option<u64> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)[key as usize]
+    /// The process that goes on after this one's operation has ended so.
+    pub(super) fn after(&self, process: Process, ended: OpType) -> Process {
+        match ended {
+            OpType::Info => process.succeeded_by(self.next_process.fetch_add(1, Ordering::Relaxed)),
+            _ => process,
+        }
     }
 
-    pub(super) fn saw(&self, key: u32, value: Option<u64>) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)[key as usize] = value;
+    /// Comes when the load is told to stop.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.stop.clone();
+        async move {
+            // An error means that the load itself is gone.
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+
+    pub(super) fn owe(&self, process: Process, owed: FollowUp) {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).push((process, owed));
+    }
+
+    pub(super) fn take_owed(&self) -> Vec<(Process, FollowUp)> {
+        std::mem::take(&mut self.owed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -5,32 +5,36 @@
 
 mod ask;
 mod generator;
+mod kinds;
 mod last_reads;
 mod load;
+mod lore;
+mod operation;
 mod route;
 mod sessions;
+mod set_up;
+mod text;
 mod user;
 
-pub use generator::{Action, Arrival, Generator, Request};
 pub use load::{Counters, Load, Snapshot};
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use crate::scenario::{Mix, Pacing, Placement, Workload, WorkloadKind};
+    use crate::scenario::{Scenario, Workload, WorkloadKind};
 
     pub fn workload() -> Workload {
-        Workload {
-            kind: WorkloadKind::Register,
-            clients: 6,
-            keys: 3,
-            rate: 200,
-            pacing: Pacing::Open,
-            placement: Placement::Roam,
-            timeout: Duration::from_secs(1),
-            connections: 2,
-            mix: Mix { read: 2, write: 2, cas: 1 },
-        }
+        of("register").workload
+    }
+
+    /// Each with its defaults.
+    pub fn all_kinds() -> impl Iterator<Item = WorkloadKind> {
+        ["register", "set", "counter", "append", "bank", "lock"]
+            .into_iter()
+            .map(|word| of(word).workload.kind)
+    }
+
+    fn of(word: &str) -> Scenario {
+        let text = format!("# A test.\nname: test\nduration: 9s\nworkload: {{ kind: {word} }}");
+        Scenario::parse("test.yaml", &text).unwrap()
     }
 }

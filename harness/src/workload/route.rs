@@ -82,7 +82,7 @@ impl Route {
         }
         let pause = PAUSE_MIN.saturating_mul(1 << (attempt - 1).min(16)).min(PAUSE_MAX);
         match (failure.advice, hint) {
-            (Advice::GiveUp, _) => None,
+            (Advice::GiveUp | Advice::ChangeSession, _) => None,
             (_, Some(leader)) if leader != asked => {
                 let pause = if attempt <= HINTS_AT_ONCE_MAX { Duration::ZERO } else { pause };
                 Some(Detour { node: leader, pause })
@@ -134,6 +134,7 @@ mod tests {
             (Placement::Leader, 9, AskElsewhere, None, Some((2, 160))),
             (Placement::Leader, 2, AskAgain, None, Some((1, 20))),
             (Placement::Leader, 1, GiveUp, None, None),
+            (Placement::Roam, 1, ChangeSession, None, None),
             (Placement::Leader, ATTEMPTS_MAX, AskElsewhere, None, None),
             (Placement::Pinned, 1, AskElsewhere, Some(0), None),
             (Placement::Node(2), 1, AskElsewhere, None, None),

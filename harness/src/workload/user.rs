@@ -6,19 +6,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use prost::bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ask::{Asked, Late, NoAnswer};
-use super::generator::{Arrival, Generator, Request, key_name};
+use super::ask::NoAnswer;
+use super::generator::{Arrival, Generator};
 use super::load::Yard;
+use super::operation::{FollowUp, Operation, Step};
 use super::route::Route;
 use crate::history::{Op, OpType, Process as ProcessName};
-use crate::scenario::Pacing;
-use crate::system::client::{Failure, NodeClient, Swap, Ticket};
+use crate::scenario::{Pacing, Placement};
+use crate::system::client::Ticket;
 
 /// Operations of one client under way at a time; beyond it they are shed, and counted.
 pub const OUTSTANDING_PER_CLIENT_MAX: usize = 256;
@@ -36,27 +35,10 @@ struct Session {
     sequence: u64,
 }
 
-/// What a node answered, in the history's words.
-enum Answer {
-    Read(Value),
-    Written,
-    Swapped,
-    NotSwapped { seen: Value },
-}
-
-/// Goes on until `stop` says so; then waits for what is under way.
-pub async fn live(
-    yard: Arc<Yard>,
-    route: Route,
-    generator: Generator,
-    pacing: Pacing,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Goes on until the load is stopped; then waits for what is under way.
+pub async fn live(yard: Arc<Yard>, route: Route, generator: Generator, pacing: Pacing) {
     // An arrival may be sent to a node that never answers; only the deadline of its operation ends it.
-    let stopped = async move {
-        // An error means that the load itself is gone.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
+    let stopped = yard.stopped();
     match pacing {
         Pacing::Open => live_open(yard, route, generator, stopped).await,
         Pacing::Closed => live_closed(yard, route, generator, stopped).await,
@@ -112,58 +94,139 @@ fn unwind(ended: Result<Option<Process>, JoinError>) -> Option<Process> {
     ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// One operation from invoke to its end; `None` when the process may do no more.
-async fn operate(yard: Arc<Yard>, route: Route, mut process: Process, arrival: Arrival) -> Option<Process> {
-    let request = arrival.request(yard.seen(arrival.key));
-    let ended = perform(&yard, route, &mut process, request, arrival.draw).await;
-    (ended != OpType::Info).then_some(process)
+/// One operation from invoke to its end, and what follows from it; `None` when the process may do no more.
+async fn operate(
+    yard: Arc<Yard>,
+    route: Route,
+    mut process: Process,
+    mut arrival: Arrival,
+) -> Option<Process> {
+    let ended = perform(&yard, route, &mut process, &mut *arrival.operation, arrival.draw).await;
+    let Some(owed) = arrival.operation.follow_up(ended) else {
+        return (ended != OpType::Info).then_some(process);
+    };
+    pay(&yard, route, yard.after(process, ended), owed, arrival.draw).await
 }
 
-/// Carries `request` out and records it. After [`OpType::Info`] the process may do no more.
+/// Does what is owed until nothing is, or leaves it for the end of the load.
+async fn pay(
+    yard: &Yard,
+    mut route: Route,
+    mut process: Process,
+    mut owed: FollowUp,
+    draw: u64,
+) -> Option<Process> {
+    loop {
+        tokio::select! {
+            biased;
+            () = yard.stopped() => {
+                yard.owe(process, owed);
+                return None;
+            }
+            () = sleep(owed.pause) => {}
+        }
+        let ended = perform(yard, route, &mut process, &mut *owed.operation, draw).await;
+        match owed.operation.follow_up(ended) {
+            None => return (ended != OpType::Info).then_some(process),
+            Some(more) => owed = more,
+        }
+        process = yard.after(process, ended);
+        // A debt is paid where that is possible, whomever its user would rather ask.
+        route.placement = Placement::Leader;
+    }
+}
+
+/// Carries `operation` out and records it. After [`OpType::Info`] the process may do no more.
 pub async fn perform(
     yard: &Yard,
     route: Route,
     process: &mut Process,
-    request: Request,
+    operation: &mut dyn Operation,
     draw: u64,
 ) -> OpType {
-    let ticket = match request {
-        Request::Read { .. } => None,
-        _ => match process.next_ticket(yard).await {
-            Some(ticket) => Some(ticket),
-            None => {
-                yard.record(invocation(process, request, None));
-                let error = "no session: none could be opened, nothing was sent".to_owned();
-                let op = Op { kind: OpType::Fail, error: Some(error), ..invocation(process, request, None) };
-                yard.record(op);
-                yard.counters.end(OpType::Fail);
-                return OpType::Fail;
-            }
-        },
-    };
-    // What is on its way is what others will most likely find.
-    if let Request::Write { key, value } = request {
-        yard.saw(key, Some(value));
+    operation.begin(&yard.lore);
+    let mut ticket = None;
+    if operation.changes() {
+        ticket = process.next_ticket(yard).await;
+        if ticket.is_none() {
+            yard.record(invocation(process, operation, None));
+            let error = "no session: none could be opened, nothing was sent".to_owned();
+            let op = Op { kind: OpType::Fail, error: Some(error), ..invocation(process, operation, None) };
+            yard.record(op);
+            yard.counters.end(OpType::Fail);
+            return OpType::Fail;
+        }
     }
-    let invoke = invocation(process, request, ticket);
+    let invoke = invocation(process, operation, ticket);
     let began = yard.record(invoke.clone());
-    let deadline = Instant::now() + yard.timeout;
-    let late = if request.is_read() { Late::Cancel } else { Late::Leave };
-    let call = move |client| send(client, request, ticket);
-    let asked = yard.nodes.ask(route, draw, deadline, late, call).await;
-    let op = conclusion(invoke, yard, request, asked);
+    let (end, node) = converse(yard, route, process, operation, ticket, draw).await;
+    let op = Op { node: node.map(|node| yard.nodes.name(node).to_owned()), ..invoke };
+    let op = match end {
+        End::Ok(value) => Op { kind: OpType::Ok, value, ..op },
+        End::Fail { error, seen } => Op { kind: OpType::Fail, error: Some(error), seen, ..op },
+        End::Open { error } => Op { kind: OpType::Info, error: Some(error), ..op },
+    };
     let kind = op.kind;
     yard.record(op);
     yard.counters.end(kind);
-    if kind == OpType::Ok && !request.is_read() {
+    if kind == OpType::Ok && operation.changes() {
         yard.counters.written(began);
     }
     kind
 }
 
+enum End {
+    Ok(Value),
+    Fail { error: String, seen: Option<Value> },
+    Open { error: String },
+}
+
+/// One call after another until the operation has ended, or its time is over; with the node that was asked last.
+async fn converse(
+    yard: &Yard,
+    route: Route,
+    process: &mut Process,
+    operation: &mut dyn Operation,
+    ticket: Option<Ticket>,
+    draw: u64,
+) -> (End, Option<usize>) {
+    let deadline = Instant::now() + yard.timeout;
+    let (mut reply, mut node, mut changed) = (None, None, false);
+    // Ends: an operation is a few calls long.
+    loop {
+        let call = match operation.next(reply, &yard.lore) {
+            Step::Ok(value) => return (End::Ok(value), node),
+            Step::Fail { error, seen } => return (End::Fail { error, seen }, node),
+            Step::Ask(call) => call,
+        };
+        assert!(!changed, "a second change in one operation, under the same ticket: {operation:?}");
+        changed = call.changes();
+        let ticket = ticket.filter(|_| changed);
+        let asked = yard.nodes.carry_out(route, draw, deadline, &call, ticket).await;
+        node = Some(asked.node);
+        match asked.result {
+            Ok(answer) => reply = Some(answer),
+            Err(NoAnswer { open, session_lost, error }) => {
+                if session_lost {
+                    process.session = None;
+                }
+                // What only reads changes nothing: unanswered, it certainly had no effect.
+                let end = if changed && open { End::Open { error } } else { End::Fail { error, seen: None } };
+                return (end, node);
+            }
+        }
+    }
+}
+
 impl Process {
     pub fn new(number: u64) -> Process {
         Process { number, session: None }
+    }
+
+    /// Goes on under another number, in the same session: what is open there can then no longer take effect once a
+    /// later write of it has.
+    pub fn succeeded_by(self, number: u64) -> Process {
+        Process { number, ..self }
     }
 
     /// A number for the next write, never used before.
@@ -178,108 +241,20 @@ impl Process {
     }
 }
 
-async fn send(client: Arc<NodeClient>, request: Request, ticket: Option<Ticket>) -> Result<Answer, Failure> {
-    let key = Bytes::from(key_name(request.key()));
-    let ticket = ticket.unwrap_or_default();
-    match request {
-        Request::Read { .. } => Ok(Answer::Read(decode(client.get(key).await?))),
-        Request::Write { value, .. } => {
-            client.put(ticket, key, encode(value)).await?;
-            Ok(Answer::Written)
-        }
-        Request::CompareAndSwap { expected, new, .. } => {
-            match client.compare_and_swap(ticket, key, expected.map(encode), encode(new)).await? {
-                Swap { swapped: true, .. } => Ok(Answer::Swapped),
-                Swap { seen, .. } => Ok(Answer::NotSwapped { seen: decode(seen) }),
-            }
-        }
-    }
-}
-
-fn invocation(process: &Process, request: Request, ticket: Option<Ticket>) -> Op {
-    let (f, value) = match request {
-        Request::Read { .. } => ("read", Value::Null),
-        Request::Write { value, .. } => ("write", Value::from(value)),
-        Request::CompareAndSwap { expected, new, .. } => ("cas", serde_json::json!([expected, new])),
-    };
+fn invocation(process: &Process, operation: &dyn Operation, ticket: Option<Ticket>) -> Op {
+    let invocation = operation.invocation();
     Op {
         index: 0,
         time: 0,
         process: ProcessName::Client(process.number),
         kind: OpType::Invoke,
-        f: f.to_owned(),
-        key: Some(key_name(request.key())),
-        value,
+        f: invocation.f.to_owned(),
+        key: invocation.key,
+        value: invocation.value,
         seen: None,
         error: None,
         node: None,
         session: ticket.map(|ticket| ticket.session),
         sequence: ticket.map(|ticket| ticket.sequence),
-    }
-}
-
-/// The line that ends an operation; tells the yard what was seen.
-fn conclusion(invoke: Op, yard: &Yard, request: Request, asked: Asked<Answer>) -> Op {
-    let op = Op { node: Some(yard.nodes.name(asked.node).to_owned()), ..invoke };
-    let key = request.key();
-    match (asked.result, request) {
-        (Ok(Answer::Read(value)), _) => {
-            yard.saw(key, value.as_u64());
-            Op { kind: OpType::Ok, value, ..op }
-        }
-        (Ok(Answer::NotSwapped { seen }), _) => {
-            yard.saw(key, seen.as_u64());
-            Op { kind: OpType::Fail, seen: Some(seen), error: Some("another value was there".into()), ..op }
-        }
-        (Ok(Answer::Written | Answer::Swapped), Request::Write { value, .. }) => {
-            yard.saw(key, Some(value));
-            Op { kind: OpType::Ok, ..op }
-        }
-        (Ok(Answer::Written | Answer::Swapped), Request::CompareAndSwap { new, .. }) => {
-            yard.saw(key, Some(new));
-            Op { kind: OpType::Ok, ..op }
-        }
-        (Ok(Answer::Written | Answer::Swapped), Request::Read { .. }) => unreachable!("a read only reads"),
-        // A read changes nothing: unanswered, it certainly had no effect.
-        (Err(NoAnswer { error, .. }), Request::Read { .. }) => {
-            Op { kind: OpType::Fail, error: Some(error), ..op }
-        }
-        (Err(NoAnswer { open, error }), _) => {
-            let kind = if open { OpType::Info } else { OpType::Fail };
-            Op { kind, error: Some(error), ..op }
-        }
-    }
-}
-
-/// Decimal, so that a person can read it with `kv get`.
-fn encode(value: u64) -> Bytes {
-    Bytes::from(value.to_string())
-}
-
-/// A number where it is one; anything else was never written, and the judge shall see it as it is.
-fn decode(bytes: Option<Bytes>) -> Value {
-    let Some(bytes) = bytes else { return Value::Null };
-    let text = String::from_utf8_lossy(&bytes);
-    match text.parse::<u64>() {
-        Ok(number) if number.to_string() == text => Value::from(number),
-        _ => Value::from(text.into_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_not_written_by_us_is_not_taken_for_a_number() {
-        for (bytes, value) in [
-            (None, Value::Null),
-            (Some("17"), Value::from(17)),
-            (Some("017"), Value::from("017")),
-            (Some("+17"), Value::from("+17")),
-            (Some(""), Value::from("")),
-        ] {
-            assert_eq!(decode(bytes.map(Bytes::from)), value);
-        }
     }
 }

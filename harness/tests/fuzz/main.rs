@@ -18,7 +18,7 @@ use mkraft_harness::check::{Results, judge};
 use mkraft_harness::history::export::{Format, export};
 use mkraft_harness::history::folder::{RunFolder, read_json};
 use mkraft_harness::history::import::{Dialect, import};
-use mkraft_harness::report;
+use mkraft_harness::report::{self, Detail};
 use mutate::{Mutator, mutated};
 
 /// A case on a busy machine takes some milliseconds.
@@ -98,7 +98,7 @@ impl Whole {
 fn ask_all(folder: &RunFolder) {
     if let Ok(judgement) = judge(folder) {
         report::write_all(folder, &judgement).unwrap();
-        let told = report::terminal(&judgement.results, folder, true);
+        let told = report::terminal(&judgement.results, folder, Detail::All, true);
         assert!(!told.is_empty() && !report::line(&judgement.results).is_empty());
     }
     for format in [Format::Edn, Format::Json] {
@@ -150,7 +150,10 @@ fn damaged_results_are_told_or_refused() {
         let mut mutator = Mutator::new(seed);
         fs::write(run.results(), mutated(&mut mutator, &bytes, &bytes)).unwrap();
         if let Ok(results) = read_json::<Results>(&run.results(), "a results.json") {
-            assert!(!report::terminal(&results, &run, true).is_empty() && !report::line(&results).is_empty());
+            assert!(
+                !report::terminal(&results, &run, Detail::All, true).is_empty()
+                    && !report::line(&results).is_empty()
+            );
         }
     });
 }

@@ -71,6 +71,30 @@ fn each_kept_run_is_judged_as_expected() {
 }
 
 #[test]
+fn the_report_of_a_kept_run_reads_as_it_did() {
+    let mut wrong = Vec::new();
+    let mut told = 0;
+    for folder in kept().into_iter().filter(|folder| folder.join("report").is_file()) {
+        let copy = copy(&folder);
+        let run = RunFolder::new(copy.path());
+        let results = judge(&run).unwrap().results;
+        let found = report::terminal(&results, &run, report::Detail::Roots, false);
+        let found = found.replace(copy.path().to_str().unwrap(), "RUN");
+        let golden = folder.join("report");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&golden, &found).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap();
+        if found != expected {
+            wrong.push(format!("{}\nexpected\n{expected}\nfound\n{found}", folder.display()));
+        }
+        told += 1;
+    }
+    assert!(told >= 8, "{told} reports are kept");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn each_check_has_a_run_in_which_it_fails_and_one_in_which_it_examines_something_and_holds() {
     let mut failed = BTreeSet::new();
     let mut innocent = None;
@@ -112,7 +136,7 @@ fn every_report_of_a_kept_run_tells_what_does_not_hold() {
         let results = &judgement.results;
         let page = fs::read_to_string(run.report()).unwrap();
         let junit = fs::read_to_string(run.junit()).unwrap();
-        let text = report::terminal(results, &run, false);
+        let text = report::terminal(results, &run, report::Detail::Roots, false);
         let bad = results.checks.iter().filter(|check| check.verdict.status != Status::Holds);
         for check in bad.clone() {
             for (name, told) in [("html", &page), ("terminal", &text)] {

@@ -1,7 +1,8 @@
 //! Random runs of a lawful Raft, as evidence: elections, commits, kills, truncations, boots, dumps, clients.
 //!
 //! In: a seed. Out: the lines of a run folder. Never: a network or a clock; what a cluster could do is chosen step
-//! by step, with the rules of the paper kept, so that every check must hold.
+//! by step, with the rules of the paper kept, so that every check must hold; or with one of them broken throughout,
+//! as a bug in a node would, so that everything that is wrong follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use mkraft_harness::check::judge;
 use mkraft_harness::history::folder::RunFolder;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -35,6 +37,18 @@ impl Run {
             fs::write(path, text).unwrap();
         }
     }
+}
+
+/// A rule of the paper that every node breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    VoteTwice,
+    ForgetVote,
+    VoteForStaleLog,
+    CommitBeforeMajority,
+    CommitOlderTerm,
+    ApplyBeforeCommit,
+    ReadWithoutQuorum,
 }
 
 #[derive(Clone, PartialEq)]
@@ -66,6 +80,8 @@ struct Node {
     log: Vec<Entry>,
     commit: usize,
     applied: usize,
+    /// The key's value, after what it applied.
+    state: Value,
 }
 
 struct World {
@@ -77,9 +93,11 @@ struct World {
     pending: Vec<Pending>,
     plan: Vec<Value>,
     ends: Vec<Vec<Value>>,
-    /// The key's value after each index of the committed log.
-    states: Vec<Value>,
     next: u64,
+    bug: Option<Bug>,
+    settling: bool,
+    /// Followers are killed between two lines too.
+    sudden: bool,
 }
 
 fn name(node: usize) -> String {
@@ -115,9 +133,13 @@ impl World {
     }
 
     fn boot(&mut self, node: usize) {
+        if self.bug == Some(Bug::ForgetVote) {
+            self.nodes[node].vote = None;
+        }
         let Node { term, vote, log, .. } = &self.nodes[node];
         let (term, vote, last) = (*term, vote.map(name), log.len());
         self.nodes[node].boot += 1;
+        self.nodes[node].state = Value::Null;
         (self.nodes[node].alive, self.nodes[node].commit, self.nodes[node].applied) = (true, 0, 0);
         self.event(node, begin(term, &vote, last));
         let split = self.rng.random_range(0..=last);
@@ -134,7 +156,7 @@ impl World {
         let own = last(&self.nodes[candidate]);
         let willing = |&node: &usize| {
             let node = &self.nodes[node];
-            node.alive && last(node) <= own
+            node.alive && (last(node) <= own || self.bug == Some(Bug::VoteForStaleLog))
         };
         let mut voters: Vec<usize> = (0..NODES).filter(|&node| node != candidate).filter(willing).collect();
         if voters.is_empty() {
@@ -147,10 +169,37 @@ impl World {
         let term = highest.max(self.nodes[candidate].term) + 1;
         self.role(candidate, term, "candidate");
         self.cast(candidate, term, candidate);
-        for voter in voters {
+        for &voter in &voters {
             self.role(voter, term, "follower");
             self.cast(voter, term, candidate);
         }
+        self.lead(candidate, term);
+        if let ([voter], false) = (&voters[..], self.settling) {
+            self.rival(candidate, *voter, term);
+        }
+    }
+
+    /// With the votes of the same term, which a node gives twice or has forgotten.
+    fn rival(&mut self, leader: usize, voter: usize, term: u64) {
+        let Some(rival) = (0..NODES).find(|&node| node != leader && node != voter) else { return };
+        let last = |node: &Node| (node.log.last().map_or(0, |entry| entry.term), node.log.len());
+        let up_to_date = last(&self.nodes[rival]) >= last(&self.nodes[voter]);
+        let free = self.nodes[rival].alive && self.nodes[rival].term <= term && up_to_date;
+        match self.bug {
+            Some(Bug::VoteTwice) if free => {}
+            Some(Bug::ForgetVote) if free => {
+                self.kill(voter);
+                self.boot(voter);
+            }
+            _ => return,
+        }
+        self.role(rival, term, "candidate");
+        self.cast(rival, term, rival);
+        self.cast(voter, term, rival);
+        self.lead(rival, term);
+    }
+
+    fn lead(&mut self, candidate: usize, term: u64) {
         self.role(candidate, term, "leader");
         let entry = Entry { term, kind: "noop", digest: self.digest(), ticket: (0, 0), operation: None };
         self.append(candidate, vec![entry]);
@@ -169,11 +218,20 @@ impl World {
         let first = self.nodes[node].log.len() + 1;
         self.event(node, append(&entries, first, false));
         self.nodes[node].log.extend(entries);
+        if self.bug == Some(Bug::ApplyBeforeCommit) {
+            self.apply(node, self.nodes[node].log.len());
+        }
     }
 
-    fn leader(&self) -> Option<usize> {
-        let leaders = (0..NODES).filter(|&node| self.nodes[node].alive && self.nodes[node].leads);
-        leaders.max_by_key(|&node| self.nodes[node].term)
+    fn leader(&mut self) -> Option<usize> {
+        let leads = |node: &usize| self.nodes[*node].alive && self.nodes[*node].leads;
+        let leaders: Vec<usize> = (0..NODES).filter(leads).collect();
+        match self.bug {
+            Some(Bug::VoteTwice | Bug::ForgetVote | Bug::ReadWithoutQuorum) => {
+                leaders.choose(&mut self.rng).copied()
+            }
+            _ => leaders.into_iter().max_by_key(|&node| self.nodes[node].term),
+        }
     }
 
     /// A write or a compare-and-swap of the one key, asked of `leader`.
@@ -190,15 +248,17 @@ impl World {
 
     fn read(&mut self, leader: usize) {
         self.next += 1;
-        let op = |kind: &str, process: u64, value: Value| json!({"process": process, "type": kind, "f": "read", "key": "k", "value": value});
+        let op = |kind: &str, process: u64, value: Value| json!({"process": process, "type": kind, "f": "read", "key": "k", "value": value, "node": name(leader)});
         self.record(op("invoke", self.next, Value::Null));
-        let state = self.states[self.nodes[leader].applied].clone();
+        let state = self.nodes[leader].state.clone();
         self.record(op("ok", self.next, state));
     }
 
     fn replicate(&mut self, leader: usize, follower: usize) {
         let term = self.nodes[leader].term;
-        if self.nodes[follower].term > term {
+        // Of two leaders of one term neither gives way to the other.
+        let both_lead = self.nodes[follower].leads && self.nodes[follower].term == term;
+        if self.nodes[follower].term > term || both_lead {
             return;
         }
         if self.nodes[follower].term < term || self.nodes[follower].leads {
@@ -207,10 +267,14 @@ impl World {
             self.role(follower, term, "follower");
         }
         let (own, other) = (&self.nodes[leader].log, &self.nodes[follower].log);
-        let agree = own.iter().zip(other).take_while(|(own, other)| own == other).count();
+        // As nodes do: by term and index alone.
+        let agree = own.iter().zip(other).take_while(|(own, other)| own.term == other.term).count();
         if agree < own.len().min(other.len()) {
             self.nodes[follower].log.truncate(agree);
             self.event(follower, json!({"event": "truncate", "after": agree}));
+            if self.falls(follower) {
+                return;
+            }
         }
         let upto = self.rng.random_range(agree..=self.nodes[leader].log.len());
         let held = self.nodes[follower].log.len();
@@ -226,10 +290,15 @@ impl World {
     /// The leader commits what a majority holds, when it is of its own term.
     fn advance(&mut self, leader: usize) {
         let log = self.nodes[leader].log.clone();
-        let holds = |node: &Node, index: usize| node.log.get(..index) == Some(&log[..index]);
-        let quorum = |index: usize| self.nodes.iter().filter(|node| holds(node, index)).count() > NODES / 2;
+        let holds = |node: &Node, index: usize| {
+            let other = node.log.get(..index);
+            other.is_some_and(|other| other.iter().zip(&log).all(|(one, other)| one.term == other.term))
+        };
+        let needed = if self.bug == Some(Bug::CommitBeforeMajority) { 1 } else { NODES / 2 + 1 };
+        let quorum = |index: usize| self.nodes.iter().filter(|node| holds(node, index)).count() >= needed;
         let term = self.nodes[leader].term;
-        let highest = (1..=log.len()).rev().find(|&index| log[index - 1].term == term && quorum(index));
+        let own = |index: usize| log[index - 1].term == term || self.bug == Some(Bug::CommitOlderTerm);
+        let highest = (1..=log.len()).rev().find(|&index| own(index) && quorum(index));
         self.commit(leader, highest.unwrap_or(0));
     }
 
@@ -238,13 +307,16 @@ impl World {
             self.nodes[node].commit = index;
             let term = self.nodes[node].term;
             self.event(node, json!({"event": "commit", "index": index, "term": term}));
+            if self.falls(node) {
+                return;
+            }
         }
-        self.apply(node);
+        self.apply(node, self.nodes[node].commit);
     }
 
-    fn apply(&mut self, node: usize) {
-        let (from, to) = (self.nodes[node].applied, self.nodes[node].commit);
-        if from == to {
+    fn apply(&mut self, node: usize, to: usize) {
+        let from = self.nodes[node].applied;
+        if from >= to {
             return;
         }
         let entries = self.nodes[node].log[from..to].to_vec();
@@ -254,18 +326,16 @@ impl World {
             .collect();
         self.event(node, json!({"event": "apply", "first": from + 1, "entries": told}));
         self.nodes[node].applied = to;
-        for (index, entry) in (from..to).zip(entries) {
-            let before = self.states[index].clone();
+        for entry in entries {
+            let before = self.nodes[node].state.clone();
             let pending = entry.operation.map(|operation| self.pending[operation].clone());
             let swaps =
                 pending.as_ref().is_none_or(|pending| pending.f != "cas" || pending.value[0] == before);
-            if index + 1 == self.states.len() {
-                let after = pending.as_ref().filter(|_| swaps).map(|pending| match pending.f {
-                    "cas" => pending.value[1].clone(),
-                    _ => pending.value.clone(),
-                });
-                self.states.push(after.unwrap_or(before.clone()));
-            }
+            let after = pending.as_ref().filter(|_| swaps).map(|pending| match pending.f {
+                "cas" => pending.value[1].clone(),
+                _ => pending.value.clone(),
+            });
+            self.nodes[node].state = after.unwrap_or(before.clone());
             // Only a leader that proposed it answers.
             let answers = self.nodes[node].leads && entry.term == self.nodes[node].term;
             if let (Some(pending), true) = (pending.filter(|pending| !pending.done), answers) {
@@ -299,6 +369,14 @@ impl World {
         self.ends[node].push(json!({"answered": true, "end": {"signal": 9}}));
     }
 
+    fn falls(&mut self, node: usize) -> bool {
+        let falls = self.sudden && !self.settling && !self.nodes[node].leads && self.rng.random_bool(0.2);
+        if falls {
+            self.kill(node);
+        }
+        falls
+    }
+
     fn step(&mut self) {
         let node = self.rng.random_range(0..NODES);
         match (self.rng.random_range(0..20), self.leader()) {
@@ -317,15 +395,20 @@ impl World {
                 self.ask(leader, "write", value);
             }
             (7..=8, Some(leader)) => {
-                let expected = self.states[self.nodes[leader].applied].clone();
+                let expected = self.nodes[leader].state.clone();
                 self.ask(leader, "cas", json!([expected, self.next * 1000 + 2]));
             }
             (9, Some(leader)) => {
                 // A read is served once an entry of the leader's own term is committed and a quorum still knows no
                 // higher term; here all of them.
                 let (commit, term) = (self.nodes[leader].commit, self.nodes[leader].term);
-                let newest = self.nodes.iter().all(|node| node.term <= term);
-                if newest && commit > 0 && self.nodes[leader].log[commit - 1].term == term {
+                let newest = self.nodes.iter().all(|node| node.term <= term)
+                    || self.bug == Some(Bug::ReadWithoutQuorum);
+                if newest
+                    && commit > 0
+                    && self.nodes[leader].log.len() >= commit
+                    && self.nodes[leader].log[commit - 1].term == term
+                {
                     self.read(leader);
                 }
             }
@@ -336,6 +419,7 @@ impl World {
 
     /// Everybody is up again and agrees.
     fn settle(&mut self) -> usize {
+        self.settling = true;
         for node in (0..NODES).filter(|&node| !self.nodes[node].alive).collect::<Vec<_>>() {
             self.boot(node);
         }
@@ -350,9 +434,13 @@ impl World {
     }
 
     fn spread(&mut self, leader: usize) {
-        while (0..NODES).any(|node| self.nodes[node].commit < self.nodes[leader].log.len()) {
+        for _ in 0..10_000 {
+            if (0..NODES).all(|node| self.nodes[node].commit >= self.nodes[leader].log.len()) {
+                return;
+            }
             (0..NODES).filter(|&node| node != leader).for_each(|node| self.replicate(leader, node));
         }
+        panic!("the logs never agree");
     }
 
     fn stop(&mut self) {
@@ -389,6 +477,20 @@ fn append(entries: &[Entry], first: usize, recovered: bool) -> Value {
 
 /// A run that breaks no rule.
 pub fn run(seed: u64) -> Run {
+    world(seed, None, false)
+}
+
+/// A run of nodes that all have this bug.
+pub fn planted(seed: u64, bug: Bug) -> Run {
+    world(seed, Some(bug), false)
+}
+
+/// A run that breaks no rule, in which nodes are also killed right after a cut or a commit.
+pub fn sudden(seed: u64) -> Run {
+    world(seed, None, true)
+}
+
+fn world(seed: u64, bug: Option<Bug>, sudden: bool) -> Run {
     let mut world = World {
         rng: ChaCha8Rng::seed_from_u64(seed),
         t: EPOCH,
@@ -398,8 +500,10 @@ pub fn run(seed: u64) -> Run {
         pending: Vec::new(),
         plan: Vec::new(),
         ends: vec![Vec::new(); NODES],
-        states: vec![Value::Null],
         next: 1,
+        bug,
+        settling: false,
+        sudden,
     };
     (0..NODES).for_each(|node| world.boot(node));
     (0..150).for_each(|_| world.step());

@@ -4,5 +4,7 @@
 
 mod damage;
 mod folders;
+mod gaps;
 mod lawful;
 mod mutations;
+mod planted;

@@ -131,6 +131,18 @@ pub struct Configuration {
     pub learners: BTreeSet<NodeId>,
 }
 
+/// A state of the machine that stands for all entries up to `position` (§7). Its bytes never enter the core.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    pub position: Position,
+    /// The newest at or before `position`.
+    pub configuration: Configuration,
+    /// Length of the state.
+    pub bytes: u64,
+    /// Of the state: two with the same are the same, whoever took them.
+    pub digest: u64,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
     pub from: NodeId,
@@ -194,14 +206,26 @@ impl Body {
 pub struct Write {
     /// Cut the log after this index first.
     pub truncate_after: Option<Index>,
+    pub begin: Option<Begin>,
     /// Consecutive; the first follows what is left of the log.
     pub entries: Vec<Entry>,
     pub hard_state: Option<HardState>,
 }
 
+/// From now on the log begins after `position`; a snapshot holds what was before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Begin {
+    pub position: Position,
+    /// The whole log goes, also what is beyond `position`: the snapshot of another stands in its place (§7).
+    pub clear: bool,
+}
+
 impl Write {
     pub fn is_empty(&self) -> bool {
-        self.truncate_after.is_none() && self.entries.is_empty() && self.hard_state.is_none()
+        self.truncate_after.is_none()
+            && self.begin.is_none()
+            && self.entries.is_empty()
+            && self.hard_state.is_none()
     }
 
     /// Joins a later write to this one: what it cuts is not written at all.
@@ -214,8 +238,27 @@ impl Write {
             let kept = self.entries.partition_point(|entry| entry.index <= after);
             self.entries.truncate(kept);
         }
+        if let Some(begin) = later.begin {
+            self.absorb_begin(begin);
+        }
         self.entries.extend(later.entries);
         self.hard_state = later.hard_state.or(self.hard_state);
+    }
+
+    fn absorb_begin(&mut self, begin: Begin) {
+        let gone = self.entries.iter().take_while(|entry| entry.index <= begin.position.index).count();
+        // As entries come after it in one write, a log that does not reach so far yet is cleared instead.
+        let before = self.begin.is_some_and(|earlier| earlier.clear);
+        let clear = begin.clear || before || gone > 0;
+        if begin.clear {
+            self.entries.clear()
+        } else {
+            drop(self.entries.drain(..gone))
+        }
+        if clear {
+            self.truncate_after = None;
+        }
+        self.begin = Some(Begin { clear, ..begin });
     }
 }
 
@@ -231,7 +274,12 @@ mod tests {
             payload: [].into(),
         };
         let entries = entries.iter().map(entry).collect();
-        Write { truncate_after: truncate_after.map(Index), entries, hard_state: None }
+        Write { truncate_after: truncate_after.map(Index), entries, ..Write::default() }
+    }
+
+    fn begin(index: u64, term: u64, clear: bool) -> Write {
+        let position = Position { index: Index(index), term: Term(term) };
+        Write { begin: Some(Begin { position, clear }), ..Write::default() }
     }
 
     #[test]
@@ -246,7 +294,19 @@ mod tests {
             (write(Some(4), &[(5, 1)]), write(Some(2), &[(3, 2)]), write(Some(2), &[(3, 2)])),
             (write(None, &[]), write(Some(2), &[(3, 2)]), write(Some(2), &[(3, 2)])),
         ];
-        for (mut first, second, both) in cases {
+        let after =
+            |begin: Write, entries: &[(u64, u64)]| Write { entries: write(None, entries).entries, ..begin };
+        let begins = [
+            (write(None, &[(5, 1)]), begin(4, 1, false), after(begin(4, 1, false), &[(5, 1)])),
+            (write(None, &[(5, 1), (6, 1)]), begin(5, 1, false), after(begin(5, 1, true), &[(6, 1)])),
+            (write(Some(4), &[(5, 1)]), begin(5, 1, false), begin(5, 1, true)),
+            (write(Some(4), &[(5, 1)]), begin(9, 2, true), begin(9, 2, true)),
+            (begin(9, 2, true), write(None, &[(10, 2)]), after(begin(9, 2, true), &[(10, 2)])),
+            (after(begin(9, 2, true), &[(10, 2)]), begin(10, 2, false), begin(10, 2, true)),
+            (after(begin(9, 2, true), &[(10, 2)]), begin(10, 3, true), begin(10, 3, true)),
+            (begin(3, 1, false), begin(4, 1, false), begin(4, 1, false)),
+        ];
+        for (mut first, second, both) in cases.into_iter().chain(begins) {
             first.absorb(second);
             assert_eq!(first, both);
         }

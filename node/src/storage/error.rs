@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::outline::Violation;
-use crate::raft::NodeId;
+use crate::raft::{Index, NodeId};
 
 /// The end of the log which a crash had left half written; nothing of it was ever acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,12 @@ pub enum StorageError {
     #[error("{} is missing: record {sequence} should be its first", path.display())]
     Missing { path: PathBuf, sequence: u64 },
 
+    #[error("{}: the log begins after entry {begin}, and no snapshot holds what was before it", path.display())]
+    NoSnapshot { path: PathBuf, begin: Index },
+
+    #[error("{}: the state has {found}, and the leader's {expected}", path.display())]
+    OtherState { path: PathBuf, found: String, expected: String },
+
     #[error("a record of {bytes} bytes is over the limit of {limit}")]
     TooLarge { bytes: u64, limit: u64 },
 
@@ -53,6 +59,17 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// True when the disk has lost, or changed, what it once held.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            StorageError::Corrupt { .. }
+                | StorageError::Inconsistent { .. }
+                | StorageError::Missing { .. }
+                | StorageError::NoSnapshot { .. }
+        )
+    }
+
     /// For `map_err`: the action and the file at hand, around what the system said.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
         move |source| StorageError::Io { action, path: path.to_owned(), source }

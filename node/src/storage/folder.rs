@@ -4,10 +4,12 @@
 //! Never: a file under its final name before its contents are on the disk.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crc32c::crc32c;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -15,7 +17,7 @@ use super::error::StorageError;
 use crate::raft::NodeId;
 
 /// Of the folder, its identity and its segments together.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
@@ -75,8 +77,26 @@ pub(super) fn identity_path(dir: &Path) -> PathBuf {
     dir.join(IDENTITY)
 }
 
+/// Whose data a folder holds, and which folder it is: a node that lost its own and begins anew has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub node: NodeId,
+    /// Drawn when the folder was first used.
+    pub folder: u128,
+}
+
+impl Identity {
+    fn draw(node: NodeId) -> Identity {
+        // A hasher's keys come from the system's randomness, and only the first draw of a thread.
+        let half = || u128::from(RandomState::new().hash_one(node));
+        let other = std::thread::spawn(move || u128::from(RandomState::new().hash_one(node)));
+        let other = other.join().unwrap_or_default();
+        Identity { node, folder: half() << 64 | other }
+    }
+}
+
 /// Whose data this is; `None` when the folder holds nobody's yet.
-pub(super) fn identity(dir: &Path) -> Result<Option<NodeId>, StorageError> {
+pub(super) fn identity(dir: &Path) -> Result<Option<Identity>, StorageError> {
     let path = identity_path(dir);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -88,27 +108,35 @@ pub(super) fn identity(dir: &Path) -> Result<Option<NodeId>, StorageError> {
 }
 
 /// The folder's first use is complete once this is durable, so it comes last.
-pub(super) fn write_identity(dir: &Path, node: NodeId) -> Result<(), StorageError> {
-    place(dir, IDENTITY, |file| file.write_all(render_identity(node).as_bytes())).map(drop)
+pub(super) fn write_identity(dir: &Path, node: NodeId) -> Result<Identity, StorageError> {
+    let identity = Identity::draw(node);
+    place(dir, IDENTITY, |file| file.write_all(render_identity(&identity).as_bytes()))?;
+    Ok(identity)
 }
 
-fn render_identity(node: NodeId) -> String {
-    format!("{MAGIC}\nformat {FORMAT}\nnode {}\n", node.0)
+fn render_identity(identity: &Identity) -> String {
+    let Identity { node, folder } = identity;
+    let text = format!("{MAGIC}\nformat {FORMAT}\nnode {}\nfolder {folder:032x}\n", node.0);
+    format!("{text}crc32c {:08x}\n", crc32c(text.as_bytes()))
 }
 
-fn parse_identity(bytes: &[u8], path: PathBuf) -> Result<NodeId, StorageError> {
-    let expected = "the lines `mkraft data`, `format N`, `node N`";
+fn parse_identity(bytes: &[u8], path: PathBuf) -> Result<Identity, StorageError> {
+    let expected = "the lines `mkraft data`, `format N`, `node N`, `folder X` and their `crc32c`";
     let text = str::from_utf8(bytes).unwrap_or_default();
     let mut lines = text.lines();
     let magic = lines.next();
-    let format = lines.next().and_then(|line| line.strip_prefix("format "));
-    let node = lines.next().and_then(|line| line.strip_prefix("node ")).and_then(|id| id.parse().ok());
-    match (magic, format, node) {
+    let mut field = |name: &str| lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let format = field("format");
+    let node = field("node").and_then(|id| id.parse().ok()).map(NodeId);
+    let folder = field("folder").and_then(|folder| u128::from_str_radix(folder, 16).ok());
+    match (magic, format, node.zip(folder)) {
         (Some(MAGIC), Some(format), _) if format != FORMAT.to_string() => {
             Err(StorageError::UnknownFormat { path, found: format.to_owned(), expected: FORMAT })
         }
         // Byte for byte: an identity with anything more or less in it was not written by a node.
-        (_, _, Some(node)) if text == render_identity(NodeId(node)) => Ok(NodeId(node)),
+        (_, _, Some((node, folder))) if text == render_identity(&Identity { node, folder }) => {
+            Ok(Identity { node, folder })
+        }
         _ => Err(StorageError::NotADataFolder { path, expected }),
     }
 }
@@ -132,15 +160,33 @@ pub(super) fn place(
     Ok((file, path))
 }
 
-/// What a crash in [`place`] left.
+/// Makes a file of this folder, which counts for nothing under its present name, one under `name`: filled and
+/// synced before it is renamed.
+pub(super) fn rename(
+    dir: &Path,
+    from: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(File, PathBuf), StorageError> {
+    let path = dir.join(name);
+    let opened = OpenOptions::new().read(true).write(true).open(from);
+    let mut file = opened.map_err(StorageError::io("open", from))?;
+    fill(&mut file).map_err(StorageError::io("write", from))?;
+    file.sync_all().map_err(StorageError::io("sync", from))?;
+    fs::rename(from, &path).map_err(StorageError::io("rename a spare segment to", &path))?;
+    sync(dir)?;
+    Ok((file, path))
+}
+
+/// What a crash left of files on their way to their names.
 pub(super) fn remove_unplaced(dir: &Path) -> Result<(), StorageError> {
-    let path = dir.join(TEMPORARY);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StorageError::io("remove", &path)(error))
+    for entry in fs::read_dir(dir).map_err(StorageError::io("list", dir))? {
+        let path = entry.map_err(StorageError::io("list", dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Makes durable which files the folder holds.

@@ -41,6 +41,17 @@ pub(super) fn body(bytes: &[u8], salt: u64, sequence: u64) -> Option<&[u8]> {
     (crc32c(body) == header.body_checksum).then_some(body)
 }
 
+/// The number of the record whose header stands whole at the start of `bytes`.
+pub(super) fn sequence(bytes: &[u8], salt: u64) -> Option<u64> {
+    Header::parse(bytes, salt).map(|header| header.sequence)
+}
+
+/// How long the frame of record `sequence` would be whose header stands whole at the start of `bytes`.
+pub(super) fn begun(bytes: &[u8], salt: u64, sequence: u64) -> Option<u64> {
+    let header = Header::parse(bytes, salt).filter(|header| header.sequence == sequence)?;
+    Some(HEADER_BYTES as u64 + u64::from(header.body_bytes))
+}
+
 /// Where in `bytes` the header of record `sequence` or of a later one is whole, if anywhere.
 pub(super) fn find_header(bytes: &[u8], salt: u64, sequence: u64) -> Option<usize> {
     // No more records than this could have been written here.

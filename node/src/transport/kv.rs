@@ -7,8 +7,9 @@ use std::time::Duration;
 use mkraft_proto::v1::command::{self, Op};
 use mkraft_proto::v1::kv_server::Kv;
 use mkraft_proto::v1::{
-    Command, CompareAndSwapReply, CompareAndSwapRequest, DeleteReply, DeleteRequest, Error, ErrorCode,
-    GetReply, GetRequest, OpenSessionReply, OpenSessionRequest, PutReply, PutRequest, Ticket,
+    AppendReply, AppendRequest, Command, CompareAndSwapReply, CompareAndSwapRequest, DeleteReply,
+    DeleteRequest, Error, ErrorCode, GetReply, GetRequest, OpenSessionReply, OpenSessionRequest, PutReply,
+    PutRequest, RangeReply, RangeRequest, Ticket, TxnReply, TxnRequest,
 };
 use prost::Message;
 use tokio::sync::oneshot;
@@ -16,17 +17,15 @@ use tonic::{Request, Response, Status};
 
 use super::MESSAGE_BYTES_MAX;
 use crate::driver::{Event, Inbox};
-use crate::machine::Answer;
+use crate::machine::{Answer, Query, Reading, limits};
 
 /// After this the node gives up on a request; it may still take effect.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const KEY_BYTES_MAX: usize = 4 << 10;
-const VALUE_BYTES_MAX: usize = 1 << 20;
-/// What a command and the append that carries it alone add to its key and values.
+/// What an append that carries one command alone adds to it.
 const FRAMING_BYTES_MAX: usize = 256;
 
-// The largest command: a compare-and-swap. One that no append could carry would stop replication for good.
-const _: () = assert!(KEY_BYTES_MAX + 2 * VALUE_BYTES_MAX + FRAMING_BYTES_MAX <= MESSAGE_BYTES_MAX);
+// A command that no append could carry would stop replication for good.
+const _: () = assert!(limits::COMMAND_BYTES_MAX + FRAMING_BYTES_MAX <= MESSAGE_BYTES_MAX);
 
 pub struct Service {
     inbox: Inbox,
@@ -43,11 +42,16 @@ impl Service {
         {
             return Err(Error::new(ErrorCode::Invalid, "sessions and sequences count from 1"));
         }
+        limits::check(&op)?;
         let payload = Command { ticket, op: Some(op) }.encode_to_vec().into();
         match self.ask(|respond| Event::Write { payload, respond }).await? {
-            Answer::Refused { code, why } => Err(Error::new(code, why)),
+            Answer::Refused(error) => Err(error),
             answer => Ok(answer),
         }
+    }
+
+    async fn read(&self, query: Query, stale: bool) -> Result<Reading, Error> {
+        self.ask(|respond| Event::Read { query, stale, respond }).await
     }
 
     async fn ask<T>(
@@ -64,24 +68,8 @@ impl Service {
     }
 }
 
-fn check_key(key: &[u8]) -> Result<(), Error> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        let message = format!("a key has 1 to {KEY_BYTES_MAX} bytes, this one has {}", key.len());
-        return Err(Error::new(ErrorCode::Invalid, message));
-    }
-    Ok(())
-}
-
-fn check_value(value: &[u8]) -> Result<(), Error> {
-    if value.len() > VALUE_BYTES_MAX {
-        let message = format!("a value has at most {VALUE_BYTES_MAX} bytes, this one has {}", value.len());
-        return Err(Error::new(ErrorCode::Invalid, message));
-    }
-    Ok(())
-}
-
-/// An answer that does not fit its command; only a bug in `machine` can make one.
-fn misfit(answer: Answer) -> Status {
+/// An answer that does not fit its request; only a bug in `machine` can make one.
+fn misfit(answer: impl std::fmt::Debug) -> Status {
     Error::new(ErrorCode::Unknown, format!("the state machine answered {answer:?}")).into()
 }
 
@@ -92,34 +80,32 @@ impl Kv for Service {
         request: Request<OpenSessionRequest>,
     ) -> Result<Response<OpenSessionReply>, Status> {
         match self.write(None, Op::OpenSession(request.into_inner())).await? {
-            Answer::Opened { session } => Ok(Response::new(OpenSessionReply { session })),
+            Answer::Opened(reply) => Ok(Response::new(reply)),
             answer => Err(misfit(answer)),
         }
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutReply>, Status> {
         let PutRequest { ticket, key, value } = request.into_inner();
-        check_key(&key)?;
-        check_value(&value)?;
         match self.write(ticket, Op::Put(command::Put { key, value })).await? {
-            Answer::Put => Ok(Response::new(PutReply {})),
+            Answer::Put(reply) => Ok(Response::new(reply)),
             answer => Err(misfit(answer)),
         }
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetReply>, Status> {
         let GetRequest { key, stale } = request.into_inner();
-        check_key(&key)?;
-        let key = key.to_vec();
-        let value = self.ask(|respond| Event::Read { key, stale, respond }).await?;
-        Ok(Response::new(GetReply { value: value.map(Into::into) }))
+        limits::check_key(&key)?;
+        match self.read(Query::Get { key }, stale).await? {
+            Reading::Got(reply) => Ok(Response::new(reply)),
+            reading => Err(misfit(reading)),
+        }
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteReply>, Status> {
-        let DeleteRequest { ticket, key } = request.into_inner();
-        check_key(&key)?;
-        match self.write(ticket, Op::Delete(command::Delete { key })).await? {
-            Answer::Deleted { existed } => Ok(Response::new(DeleteReply { existed })),
+        let DeleteRequest { ticket, key, version } = request.into_inner();
+        match self.write(ticket, Op::Delete(command::Delete { key, version })).await? {
+            Answer::Deleted(reply) => Ok(Response::new(reply)),
             answer => Err(misfit(answer)),
         }
     }
@@ -129,47 +115,88 @@ impl Kv for Service {
         request: Request<CompareAndSwapRequest>,
     ) -> Result<Response<CompareAndSwapReply>, Status> {
         let CompareAndSwapRequest { ticket, key, expected, value } = request.into_inner();
-        check_key(&key)?;
-        check_value(expected.as_deref().unwrap_or_default())?;
-        check_value(&value)?;
         let op = Op::CompareAndSwap(command::CompareAndSwap { key, expected, value });
         match self.write(ticket, op).await? {
-            Answer::Swapped { swapped, seen } => {
-                Ok(Response::new(CompareAndSwapReply { swapped, seen: seen.map(Into::into) }))
-            }
+            Answer::Swapped(reply) => Ok(Response::new(reply)),
             answer => Err(misfit(answer)),
+        }
+    }
+
+    async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendReply>, Status> {
+        let AppendRequest { ticket, key, suffix } = request.into_inner();
+        match self.write(ticket, Op::Append(command::Append { key, suffix })).await? {
+            Answer::Appended(reply) => Ok(Response::new(reply)),
+            answer => Err(misfit(answer)),
+        }
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnReply>, Status> {
+        let TxnRequest { ticket, txn } = request.into_inner();
+        match self.write(ticket, Op::Txn(txn.unwrap_or_default())).await? {
+            Answer::Txn(reply) => Ok(Response::new(reply)),
+            answer => Err(misfit(answer)),
+        }
+    }
+
+    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeReply>, Status> {
+        let RangeRequest { prefix, limit, stale, after } = request.into_inner();
+        limits::check_prefix(&prefix)?;
+        limits::check_prefix(after.as_deref().unwrap_or_default())?;
+        match self.read(Query::Range { prefix, after, limit }, stale).await? {
+            Reading::Ranged(reply) => Ok(Response::new(reply)),
+            reading => Err(misfit(reading)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mkraft_proto::v1::{Txn, TxnOp};
+
     use super::*;
 
     #[test]
-    fn each_part_of_a_swap_is_bounded() {
+    fn what_breaks_a_bound_is_refused_before_it_is_proposed() {
         let bytes = |count: usize| vec![b'x'; count].into();
-        let cases = [
-            (1, Some(VALUE_BYTES_MAX), VALUE_BYTES_MAX, ErrorCode::Stopping),
-            (KEY_BYTES_MAX, None, 0, ErrorCode::Stopping),
-            (0, None, 1, ErrorCode::Invalid),
-            (KEY_BYTES_MAX + 1, None, 1, ErrorCode::Invalid),
-            (1, Some(2 << 20), 1, ErrorCode::Invalid),
-            (1, Some(VALUE_BYTES_MAX + 1), 1, ErrorCode::Invalid),
-            (1, None, VALUE_BYTES_MAX + 1, ErrorCode::Invalid),
-        ];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        for (key, expected, value, want) in cases {
-            // Without a driver, what passes is told that the node is stopping.
-            let service = Service::new(Inbox::new().0);
-            let request = CompareAndSwapRequest {
+        // Without a driver, what passes is told that the node is stopping.
+        let service = Service::new(Inbox::new().0);
+        let code = |status: Option<Status>| Error::from_status(&status.unwrap()).code();
+        for (size, want) in [
+            (limits::VALUE_BYTES_MAX, ErrorCode::Stopping),
+            (limits::VALUE_BYTES_MAX + 1, ErrorCode::Invalid),
+        ] {
+            let swap = CompareAndSwapRequest {
                 ticket: None,
-                key: bytes(key),
-                expected: expected.map(bytes),
-                value: bytes(value),
+                key: bytes(1),
+                expected: Some(bytes(limits::VALUE_BYTES_MAX)),
+                value: bytes(size),
             };
-            let status = runtime.block_on(service.compare_and_swap(Request::new(request))).unwrap_err();
-            assert_eq!(Error::from_status(&status).code(), want, "{key} {expected:?} {value}");
+            assert_eq!(code(runtime.block_on(service.compare_and_swap(Request::new(swap))).err()), want);
+            let append = AppendRequest { ticket: None, key: bytes(1), suffix: bytes(size) };
+            assert_eq!(code(runtime.block_on(service.append(Request::new(append))).err()), want);
         }
+        for (size, want) in
+            [(limits::KEY_BYTES_MAX, ErrorCode::Stopping), (limits::KEY_BYTES_MAX + 1, ErrorCode::Invalid)]
+        {
+            let get = GetRequest { key: bytes(size), stale: false };
+            assert_eq!(code(runtime.block_on(service.get(Request::new(get))).err()), want);
+            for (prefix, after) in [(size, None), (0, Some(size))] {
+                let range =
+                    RangeRequest { prefix: bytes(prefix), limit: 0, stale: false, after: after.map(bytes) };
+                assert_eq!(code(runtime.block_on(service.range(Request::new(range))).err()), want);
+            }
+        }
+        for (count, want) in
+            [(limits::TXN_ITEMS_MAX, ErrorCode::Stopping), (limits::TXN_ITEMS_MAX + 1, ErrorCode::Invalid)]
+        {
+            let op = mkraft_proto::v1::txn_op::Op::Delete(command::Delete { key: bytes(1), version: None });
+            let txn = Txn { then: vec![TxnOp { op: Some(op) }; count], ..Txn::default() };
+            let request = TxnRequest { ticket: None, txn: Some(txn) };
+            assert_eq!(code(runtime.block_on(service.txn(Request::new(request))).err()), want);
+        }
+        let ticket = Some(Ticket { session: 1, sequence: 0 });
+        let put = PutRequest { ticket, key: bytes(1), value: bytes(1) };
+        assert_eq!(code(runtime.block_on(service.put(Request::new(put))).err()), ErrorCode::Invalid);
     }
 }

@@ -3,7 +3,7 @@
 //! In: what a peer sent. Out: a [`Message`] that has the right form, or nothing. Whether it makes sense is
 //! for the core to say.
 
-use mkraft_proto::v1::{self, append_reply, envelope};
+use mkraft_proto::v1::{self, append_entries_reply, envelope};
 
 use crate::raft::{AppendOutcome, Body, Entry, EntryKind, Index, Message, NodeId, Position, Term};
 
@@ -16,7 +16,7 @@ pub fn encode(message: Message) -> v1::Envelope {
             transfer: false,
         }),
         Body::VoteReply { pre, granted } => envelope::Body::VoteReply(v1::VoteReply { pre, granted }),
-        Body::Append { prev, entries, commit, round } => envelope::Body::Append(v1::Append {
+        Body::Append { prev, entries, commit, round } => envelope::Body::AppendEntries(v1::AppendEntries {
             prev_index: prev.index.0,
             prev_term: prev.term.0,
             entries: entries.into_iter().map(encode_entry).collect(),
@@ -25,14 +25,16 @@ pub fn encode(message: Message) -> v1::Envelope {
         }),
         Body::AppendReply { round, outcome } => {
             let outcome = match outcome {
-                AppendOutcome::Matched(index) => append_reply::Outcome::Matched(index.0),
-                AppendOutcome::Conflict { prev, hint } => append_reply::Outcome::Conflict(v1::Conflict {
-                    prev_index: prev.0,
-                    hint_index: hint.index.0,
-                    hint_term: hint.term.0,
-                }),
+                AppendOutcome::Matched(index) => append_entries_reply::Outcome::Matched(index.0),
+                AppendOutcome::Conflict { prev, hint } => {
+                    append_entries_reply::Outcome::Conflict(v1::Conflict {
+                        prev_index: prev.0,
+                        hint_index: hint.index.0,
+                        hint_term: hint.term.0,
+                    })
+                }
             };
-            envelope::Body::AppendReply(v1::AppendReply { round, outcome: Some(outcome) })
+            envelope::Body::AppendEntriesReply(v1::AppendEntriesReply { round, outcome: Some(outcome) })
         }
     };
     v1::Envelope { from: message.from.0, to: message.to.0, term: message.term.0, body: Some(body) }
@@ -46,16 +48,20 @@ pub fn decode(envelope: v1::Envelope) -> Option<Message> {
             Body::RequestVote { pre, last: position(last_index, last_term) }
         }
         envelope::Body::VoteReply(v1::VoteReply { pre, granted }) => Body::VoteReply { pre, granted },
-        envelope::Body::Append(append) => Body::Append {
+        envelope::Body::AppendEntries(append) => Body::Append {
             prev: position(append.prev_index, append.prev_term),
             entries: decode_entries(append.prev_index, append.entries)?,
             commit: Index(append.commit),
             round: append.round,
         },
-        envelope::Body::AppendReply(v1::AppendReply { round, outcome }) => {
+        envelope::Body::AppendEntriesReply(v1::AppendEntriesReply { round, outcome }) => {
             let outcome = match outcome? {
-                append_reply::Outcome::Matched(index) => AppendOutcome::Matched(Index(index)),
-                append_reply::Outcome::Conflict(v1::Conflict { prev_index, hint_index, hint_term }) => {
+                append_entries_reply::Outcome::Matched(index) => AppendOutcome::Matched(Index(index)),
+                append_entries_reply::Outcome::Conflict(v1::Conflict {
+                    prev_index,
+                    hint_index,
+                    hint_term,
+                }) => {
                     AppendOutcome::Conflict { prev: Index(prev_index), hint: position(hint_index, hint_term) }
                 }
             };
@@ -120,13 +126,13 @@ mod tests {
     #[test]
     fn what_has_not_the_form_of_a_message_is_none() {
         let entry = v1::Entry { term: 1, kind: 99, payload: Default::default() };
-        let append = |prev_index, entries| v1::Append { prev_index, entries, ..Default::default() };
+        let append = |prev_index, entries| v1::AppendEntries { prev_index, entries, ..Default::default() };
         let bodies = [
             None,
             Some(envelope::Body::Hello(v1::Hello {})),
-            Some(envelope::Body::AppendReply(v1::AppendReply { round: 1, outcome: None })),
-            Some(envelope::Body::Append(append(1, vec![entry]))),
-            Some(envelope::Body::Append(append(u64::MAX, vec![v1::Entry::default()]))),
+            Some(envelope::Body::AppendEntriesReply(v1::AppendEntriesReply { round: 1, outcome: None })),
+            Some(envelope::Body::AppendEntries(append(1, vec![entry]))),
+            Some(envelope::Body::AppendEntries(append(u64::MAX, vec![v1::Entry::default()]))),
         ];
         for body in bodies {
             assert_eq!(decode(v1::Envelope { from: 1, to: 2, term: 1, body }), None);

@@ -1,26 +1,32 @@
-//! The search for an order of one register's operations (Wing & Gong 1993, with the memoisation of Lowe 2017).
+//! The search for an order of one object's operations (Wing & Gong 1993, with the memoisation of Lowe 2017).
 //!
-//! In: operations and a budget. Out: whether there is an order, or how far the search came. Never: recursion, a
-//! clock, memory beyond the budget.
+//! In: when operations took place, a [`Machine`] that knows what they do, and a budget. Out: whether there is an
+//! order, or how far the search came. Never: recursion, a clock, memory beyond the budget.
 //!
-//! A state of the search is the set of operations already put in order and what the register then holds. A
-//! *candidate* is an operation that was invoked before the first completion among those not yet put in order: only
-//! such a one may come next. What makes this fast for registers:
+//! A state of the search is the set of operations already put in order and what the object then holds. A *candidate*
+//! is an operation that was invoked before the first completion among those which must happen and are not yet put in
+//! order: only such a one may come next. What makes this fast, and loses no order:
 //!
-//! - A candidate that makes nothing and needs what the register holds is put in order at once. It changes nothing
-//!   for the others, and may stand here in any order in which it stands later: no branch is lost.
-//! - A candidate that is a write whose value nothing left needs goes right before the next write that is chosen,
-//!   for the same reason: nobody can see it there, nor miss it where it stood.
-//! - The register must not move on from a value that something which must happen still needs, when nothing is left
-//!   that makes it again. With distinct values this leaves hardly any choice.
+//! - A candidate that never changes anything and fits is put in order at once. It may stand here in any order in
+//!   which it stands later, and nobody sees the difference.
+//! - Of candidates that do the same (a *class*) only the one that completes first is tried. In an order where another
+//!   one comes first both may change places: each was invoked by now, and what the later place allows the one that
+//!   completes first it allows the other.
+//! - Those which may or may not happen complete last; of a class they are taken in the order of their calls. So they
+//!   stand beside the list that is gone through at each step, and a million of them cost nothing until they are wanted.
+//! - Where there is one choice only, the state is remembered at every 64th place: the next real choice is.
+//!
+//! What a machine can add of its own (choices that are of no use, ends that are dead, operations nobody would miss
+//! that ride along with another) stands with each.
 //!
 //! Of a set that was searched in vain only a 128-bit hash is kept (the sum, by exclusive or, of a random number for
 //! each operation): two sets of n would be taken for one with a chance of about n²/2^128, which is below 1e-25
 //! within the default budget.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
-use super::{Act, Held, OPEN};
+use super::object::{OPEN, Span};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -31,7 +37,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    pub const DEFAULT: Budget = Budget { steps: 2_000_000, states: 2_000_000 };
+    pub const DEFAULT: Budget = Budget { steps: 4_000_000, states: 2_000_000 };
+
+    /// The default, and enough for an order that shows without any wrong choice.
+    pub fn of(operations: usize) -> Budget {
+        Budget { steps: Budget::DEFAULT.steps + operations as u64, ..Budget::DEFAULT }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,240 +62,344 @@ pub enum Conclusion {
     OutOfBudget,
 }
 
-/// Looks for an order of `operations`, which are in the order of their calls.
-pub fn search(operations: &[Act], budget: Budget) -> Searched {
-    let mut board = Board::new(operations);
+impl Searched {
+    /// Decided without a search, for so many operations that must happen.
+    pub fn decided(has_order: bool, total: usize) -> Searched {
+        match has_order {
+            true => Searched { conclusion: Conclusion::Linearizable, steps: 0, reached: total, total },
+            false => Searched { conclusion: Conclusion::NotLinearizable, steps: 0, reached: 0, total },
+        }
+    }
+}
+
+/// An object in the midst of a search, which goes forward and back. Operations are named by their places.
+pub trait Machine {
+    /// The operation leaves what the object holds as it is, whenever it fits.
+    fn observes(&self, place: u32) -> bool;
+
+    /// It may come next.
+    fn fits(&self, place: u32) -> bool;
+
+    /// Does it; `observes` or not, for what is left is counted here.
+    fn apply(&mut self, place: u32);
+
+    /// Undoes what was applied last.
+    fn revert(&mut self, place: u32);
+
+    /// Of what it holds, as far as the set of those applied does not say so.
+    fn hash(&self) -> u128;
+
+    /// Operations with the same number do the same. Below [`Machine::classes`].
+    fn class(&self, place: u32) -> u32;
+
+    fn classes(&self) -> usize;
+
+    /// What is left can certainly not be put in order.
+    fn is_dead(&self) -> bool {
+        false
+    }
+
+    /// Others may be put in order together with this choice, right before it.
+    fn carries(&self, _choice: u32) -> bool {
+        false
+    }
+
+    /// This one, which must happen, is seen by nobody when it stands right before one that carries.
+    fn rides(&self, _place: u32) -> bool {
+        false
+    }
+
+    /// Adds those which may happen and are worth a choice, `candidates` being the others, none of which is an observer
+    /// that fits.
+    fn wanted(&mut self, _candidates: &[u32], opens: &Opens, choices: &mut Vec<u32>) {
+        let all = opens.classes.iter().filter_map(|&class| opens.first(class));
+        choices.extend(all.filter(|&place| self.fits(place)));
+    }
+}
+
+/// Operations that may or may not happen, by class.
+#[derive(Debug)]
+pub struct Opens {
+    /// Places in the order of their calls, one class after the other.
+    places: Vec<u32>,
+    /// Where each class begins; one more for the end.
+    begins: Vec<u32>,
+    /// The first in `places` that is not yet put in order.
+    next: Vec<u32>,
+    /// Those which have any.
+    classes: Vec<u32>,
+    calls: Vec<u32>,
+    /// The first completion among those left that must happen.
+    first_ret: u32,
+}
+
+impl Opens {
+    fn new(spans: &[Span], machine: &impl Machine) -> Opens {
+        let of = |place: u32| (machine.class(place), spans[place as usize].call, place);
+        let mut sorted: Vec<_> =
+            (0..spans.len() as u32).filter(|&at| !spans[at as usize].must).map(of).collect();
+        sorted.sort_unstable();
+        let mut begins = vec![0_u32; machine.classes() + 1];
+        for &(class, ..) in &sorted {
+            begins[class as usize + 1] += 1;
+        }
+        let classes =
+            (0_u32..).zip(&begins[1..]).filter(|&(_, &count)| count > 0).map(|(class, _)| class).collect();
+        for class in 0..machine.classes() {
+            begins[class + 1] += begins[class];
+        }
+        let next = begins[..machine.classes()].to_vec();
+        let calls = sorted.iter().map(|&(_, call, _)| call).collect();
+        Opens {
+            places: sorted.into_iter().map(|(.., place)| place).collect(),
+            begins,
+            next,
+            classes,
+            calls,
+            first_ret: OPEN,
+        }
+    }
+
+    /// The one of this class that is to be taken first, if it was invoked in time.
+    pub fn first(&self, class: u32) -> Option<u32> {
+        let at = self.next[class as usize] as usize;
+        let is_there = at < self.begins[class as usize + 1] as usize && self.calls[at] <= self.first_ret;
+        is_there.then(|| self.places[at])
+    }
+}
+
+/// Looks for an order of operations that took place at `spans`, which are in the order of their calls.
+pub fn search<M: Machine>(spans: &[Span], machine: M, budget: Budget) -> Searched {
+    let mut board = Board::new(spans, machine);
     let total = board.must_left;
     let searched = |conclusion, steps, reached| Searched { conclusion, steps, reached, total };
-    if board.is_hopeless() {
+    if board.machine.is_dead() {
         return searched(Conclusion::NotLinearizable, 0, 0);
     }
-    let (mut steps, mut reached) = (0, 0);
-    let mut seen: HashSet<u128> = HashSet::new();
-    let mut stack: Vec<Frame> = Vec::new();
+    let (mut steps, mut reached, mut forced) = (0, 0, 0_u32);
+    let mut seen: HashSet<u128, BuildHasherDefault<Hashed>> = HashSet::default();
+    let mut choices: Vec<u32> = Vec::new();
+    let mut frames: Vec<Frame> = Vec::new();
     let mut entering = true;
     loop {
         if entering {
+            let frame = Frame { first: choices.len(), mark: 0 };
             board.settle();
             reached = reached.max(total - board.must_left);
             if board.must_left == 0 {
                 return searched(Conclusion::Linearizable, steps, reached);
             }
-            let choices = if seen.insert(board.hash()) { board.choices() } else { Vec::new() };
-            stack.push(Frame { choices, mark: board.trail.len(), state: board.state });
+            board.choices(&mut choices);
+            let is_forced = choices.len() == frame.first + 1;
+            forced = if is_forced { forced + 1 } else { 0 };
+            let remember = !is_forced || forced.is_multiple_of(64);
+            if remember && !seen.insert(board.hash()) {
+                choices.truncate(frame.first);
+            }
+            frames.push(Frame { mark: board.trail.len(), ..frame });
         }
-        let Some(frame) = stack.last_mut() else {
+        let Some(&Frame { first, mark }) = frames.last() else {
             return searched(Conclusion::NotLinearizable, steps, reached);
         };
-        board.back_to(frame.mark, frame.state);
-        match frame.choices.pop() {
-            Some(choice) => {
+        board.back_to(mark);
+        entering = false;
+        match choices.pop() {
+            Some(choice) if choices.len() >= first => {
+                // With the last choice there is nothing to come back to.
+                if choices.len() == first {
+                    frames.pop();
+                }
                 steps += 1;
                 if steps > budget.steps || seen.len() > budget.states {
                     return searched(Conclusion::OutOfBudget, steps, reached);
                 }
                 entering = board.choose(choice);
             }
-            None => {
-                stack.pop();
-                entering = false;
+            other => {
+                choices.extend(other);
+                frames.pop();
             }
         }
     }
 }
 
 struct Frame {
-    /// What may come next, the most promising last.
-    choices: Vec<u32>,
+    /// Where its choices begin, the most promising last.
+    first: usize,
     /// Where the trail stood.
     mark: usize,
-    state: u32,
 }
 
-/// Which operations are not yet put in order, and what the register holds.
+/// Which operations are not yet put in order.
 ///
-/// They form a doubly linked list in the order of calls; taking one out keeps its own links, so that putting back
-/// in the opposite order restores the list.
-struct Board {
-    operations: Vec<Placed>,
+/// Those which must happen form a doubly linked list in the order of calls; taking one out keeps its own links, so
+/// that putting back in the opposite order restores the list.
+struct Board<'s, M> {
+    spans: &'s [Span],
+    machine: M,
     next: Vec<u32>,
     previous: Vec<u32>,
-    state: u32,
+    opens: Opens,
     hash: u128,
     must_left: usize,
-    /// Per value: operations left that must happen and need it; all left that need it; all left that make it.
-    must_need: Vec<u32>,
-    need: Vec<u32>,
-    make: Vec<u32>,
     /// What was taken out, in that order.
     trail: Vec<u32>,
+    /// As [`Board::settle`] leaves them, in the order of calls.
+    candidates: Vec<u32>,
+    /// By class: where among the choices its best one stands, and for which look that is true.
+    best: Vec<(u32, u32)>,
+    looks: u32,
 }
 
-/// An operation with its values counted from 0, without holes.
-#[derive(Clone, Copy)]
-struct Placed {
-    call: u32,
-    ret: u32,
-    needs: u32,
-    makes: u32,
-    must: bool,
-}
-
-/// No value.
-const NONE: u32 = u32::MAX;
-
-impl Board {
-    fn new(operations: &[Act]) -> Board {
-        let mut values = HashMap::from([(Held::ABSENT, 0)]);
-        let mut number = |value: Option<Held>| match value {
-            Some(value) => {
-                let next = values.len() as u32;
-                *values.entry(value).or_insert(next)
-            }
-            None => NONE,
-        };
-        let mut placed = Vec::with_capacity(operations.len());
-        for operation in operations {
-            let Act { call, ret, must, .. } = *operation;
-            let (needs, makes) = (number(operation.needs), number(operation.makes));
-            placed.push(Placed { call, ret: if must { ret } else { OPEN }, needs, makes, must });
+impl<'s, M: Machine> Board<'s, M> {
+    fn new(spans: &'s [Span], machine: M) -> Board<'s, M> {
+        let size = spans.len() as u32;
+        // The last place is the list's head.
+        let (mut next, mut previous) = (vec![size; spans.len() + 1], vec![size; spans.len() + 1]);
+        let mut last = size;
+        for place in (0..size).filter(|&place| spans[place as usize].must) {
+            (next[last as usize], previous[place as usize]) = (place, last);
+            last = place;
         }
-        let (count, size) = (values.len(), placed.len() as u32);
-        let mut board = Board {
-            operations: placed,
-            // The last place is the list's head.
-            next: (0..size).map(|place| place + 1).chain([0]).collect(),
-            previous: (0..=size).map(|place| place.checked_sub(1).unwrap_or(size)).collect(),
-            state: 0,
+        (next[last as usize], previous[size as usize]) = (size, last);
+        Board {
+            spans,
+            next,
+            previous,
+            opens: Opens::new(spans, &machine),
             hash: 0,
-            must_left: 0,
-            must_need: vec![0; count],
-            need: vec![0; count],
-            make: vec![0; count],
+            must_left: spans.iter().filter(|span| span.must).count(),
             trail: Vec::new(),
-        };
-        for place in 0..board.operations.len() {
-            board.count(board.operations[place], 1);
+            candidates: Vec::new(),
+            best: vec![(0, 0); machine.classes()],
+            looks: 0,
+            machine,
         }
-        board
-    }
-
-    /// True when something that must happen needs what the register never holds.
-    fn is_hopeless(&self) -> bool {
-        (1..self.make.len()).any(|value| self.must_need[value] > 0 && self.make[value] == 0)
     }
 
     fn hash(&self) -> u128 {
-        self.hash ^ random(u64::from(self.state) | 1 << 63)
-    }
-
-    /// Counts an operation among those left (+1), or no more (-1).
-    fn count(&mut self, operation: Placed, by: i32) {
-        let add = |count: &mut u32| *count = count.wrapping_add_signed(by);
-        if operation.must {
-            self.must_left = self.must_left.wrapping_add_signed(by as isize);
-        }
-        if let Some(need) = self.need.get_mut(operation.needs as usize) {
-            add(need);
-        }
-        if let (Some(need), true) = (self.must_need.get_mut(operation.needs as usize), operation.must) {
-            add(need);
-        }
-        if let Some(make) = self.make.get_mut(operation.makes as usize) {
-            add(make);
-        }
+        self.hash ^ self.machine.hash()
     }
 
     /// Puts an operation next in the order.
     fn take(&mut self, place: u32) {
-        let operation = self.operations[place as usize];
-        let (before, after) = (self.previous[place as usize], self.next[place as usize]);
-        self.next[before as usize] = after;
-        self.previous[after as usize] = before;
-        self.count(operation, -1);
+        if self.spans[place as usize].must {
+            let (before, after) = (self.previous[place as usize], self.next[place as usize]);
+            self.next[before as usize] = after;
+            self.previous[after as usize] = before;
+            self.must_left -= 1;
+        } else {
+            self.opens.next[self.machine.class(place) as usize] += 1;
+        }
+        self.machine.apply(place);
         self.hash ^= random(u64::from(place));
         self.trail.push(place);
-        if operation.makes != NONE {
-            self.state = operation.makes;
-        }
     }
 
-    /// Undoes what was put in order since the trail was this long, and the register held this.
-    fn back_to(&mut self, mark: usize, state: u32) {
+    /// Undoes what was put in order since the trail was this long.
+    fn back_to(&mut self, mark: usize) {
         while self.trail.len() > mark {
             let Some(place) = self.trail.pop() else { break };
-            let (before, after) = (self.previous[place as usize], self.next[place as usize]);
-            self.next[before as usize] = place;
-            self.previous[after as usize] = place;
-            self.count(self.operations[place as usize], 1);
+            if self.spans[place as usize].must {
+                let (before, after) = (self.previous[place as usize], self.next[place as usize]);
+                self.next[before as usize] = place;
+                self.previous[after as usize] = place;
+                self.must_left += 1;
+            } else {
+                self.opens.next[self.machine.class(place) as usize] -= 1;
+            }
+            self.machine.revert(place);
             self.hash ^= random(u64::from(place));
         }
-        self.state = state;
     }
 
-    /// In the order of calls.
-    fn candidates(&self) -> impl Iterator<Item = (u32, &Placed)> {
-        let mut place = self.next[self.operations.len()];
-        let mut first_ret = OPEN;
-        std::iter::from_fn(move || {
-            // The list's head is no operation.
-            let operation = self.operations.get(place as usize)?;
-            let (candidate, here) = (operation.call <= first_ret, place);
-            first_ret = first_ret.min(operation.ret);
-            place = self.next[place as usize];
-            candidate.then_some((here, operation))
-        })
-    }
-
-    fn first_candidate(&self, wanted: impl Fn(u32, &Placed) -> bool) -> Option<u32> {
-        let found = self.candidates().find(|&(place, operation)| wanted(place, operation));
-        found.map(|(place, _)| place)
-    }
-
-    /// Puts in order whatever makes nothing and fits.
+    /// Puts in order whatever changes nothing and fits, and notes the candidates that then are left.
+    ///
+    /// Once through is enough: what is passed over will not fit later, for the object holds the same, and those taken
+    /// delay nobody.
     fn settle(&mut self) {
-        while let Some(place) =
-            self.first_candidate(|_, operation| operation.makes == NONE && operation.needs == self.state)
-        {
-            self.take(place);
-        }
-    }
-
-    /// What may come next and makes something; last the one that completes first.
-    fn choices(&self) -> Vec<u32> {
-        let fits = |operation: &Placed| operation.needs == NONE || operation.needs == self.state;
-        // What may happen is of use only for those who need it.
-        let useful = |operation: &Placed| operation.must || self.need[operation.makes as usize] > 0;
-        let makers = self.candidates().filter(|(_, operation)| operation.makes != NONE);
-        let mut choices: Vec<u32> = makers
-            .filter(|(_, operation)| fits(operation) && useful(operation))
-            .map(|(place, _)| place)
-            .collect();
-        choices.sort_by_key(|&place| std::cmp::Reverse(self.operations[place as usize].ret));
-        choices
-    }
-
-    /// Puts a choice in order, and before it, when it is a write, the writes nobody needs. False when that leaves
-    /// something behind that can never be.
-    fn choose(&mut self, choice: u32) -> bool {
-        let chosen = self.operations[choice as usize];
-        let left = self.state as usize;
-        if chosen.needs == NONE {
-            // Each one taken may let others become candidates.
-            while let Some(place) = self.first_candidate(|place, operation| {
-                let write = operation.must && operation.makes != NONE && operation.needs == NONE;
-                write && place != choice && self.need[operation.makes as usize] == 0
-            }) {
+        self.candidates.clear();
+        let mut first_ret = OPEN;
+        let mut place = self.next[self.spans.len()];
+        while let Some(&Span { call, ret, .. }) = self.spans.get(place as usize) {
+            if call > first_ret {
+                break;
+            }
+            let after = self.next[place as usize];
+            if self.machine.observes(place) && self.machine.fits(place) {
                 self.take(place);
+            } else {
+                first_ret = first_ret.min(ret);
+                self.candidates.push(place);
+            }
+            place = after;
+        }
+        self.opens.first_ret = first_ret;
+    }
+
+    /// What may come next and changes something, one of each class; last the one that completes first.
+    fn choices(&mut self, choices: &mut Vec<u32>) {
+        let first = choices.len();
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks == 0 {
+            self.best.fill((0, 0));
+            self.looks = 1;
+        }
+        self.machine.wanted(&self.candidates, &self.opens, choices);
+        let must = choices.len();
+        for &place in &self.candidates {
+            if self.machine.observes(place) || !self.machine.fits(place) {
+                continue;
+            }
+            let (look, at) = &mut self.best[self.machine.class(place) as usize];
+            if *look != self.looks {
+                (*look, *at) = (self.looks, choices.len() as u32);
+                choices.push(place);
+            } else if self.spans[place as usize].ret < self.spans[choices[*at as usize] as usize].ret {
+                choices[*at as usize] = place;
+            }
+        }
+        // One that must happen completes before all of its class that may.
+        let mut kept = first;
+        for at in first..choices.len() {
+            let place = choices[at];
+            let (look, _) = self.best[self.machine.class(place) as usize];
+            if at >= must || look != self.looks {
+                choices[kept] = place;
+                kept += 1;
+            }
+        }
+        choices.truncate(kept);
+        choices[first..].sort_by_key(|&place| std::cmp::Reverse(self.spans[place as usize].ret));
+    }
+
+    /// Puts a choice in order, and before it those which ride along. False when that leaves something behind that can
+    /// never be.
+    fn choose(&mut self, choice: u32) -> bool {
+        if self.machine.carries(choice) {
+            // Each one taken may let others become candidates.
+            let mut first_ret = OPEN;
+            let mut place = self.next[self.spans.len()];
+            while let Some(&Span { call, ret, .. }) = self.spans.get(place as usize) {
+                if call > first_ret {
+                    break;
+                }
+                let after = self.next[place as usize];
+                if place != choice && self.machine.rides(place) {
+                    self.take(place);
+                } else {
+                    first_ret = first_ret.min(ret);
+                }
+                place = after;
             }
         }
         self.take(choice);
-        self.must_need[left] == 0 || self.make[left] > 0 || self.state as usize == left
+        !self.machine.is_dead()
     }
 }
 
 /// Numbers without a pattern, always the same (splitmix64, twice).
-fn random(seed: u64) -> u128 {
+pub fn random(seed: u64) -> u128 {
     let mix = |mut x: u64| {
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -294,32 +409,22 @@ fn random(seed: u64) -> u128 {
     u128::from(mix(mix(low))) << 64 | u128::from(mix(high ^ 0x5851_f42d_4c95_7f2d))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What is kept is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
 
-    fn write(call: u32, ret: u32, value: u32) -> Act {
-        Act { call, ret, needs: None, makes: Some(Held(value)), must: ret != OPEN, source: 0 }
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    fn read(call: u32, ret: u32, value: u32) -> Act {
-        Act { call, ret, needs: Some(Held(value)), makes: None, must: true, source: 0 }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
     }
 
-    #[test]
-    fn a_stale_read_has_no_order_and_a_concurrent_one_has() {
-        let stale = [write(1, 2, 1), write(3, 4, 2), read(5, 6, 1)];
-        assert_eq!(search(&stale, Budget::DEFAULT).conclusion, Conclusion::NotLinearizable);
-        let concurrent = [write(1, 2, 1), write(3, 6, 2), read(4, 5, 1)];
-        assert_eq!(search(&concurrent, Budget::DEFAULT).conclusion, Conclusion::Linearizable);
-        assert_eq!(search(&[], Budget::DEFAULT).conclusion, Conclusion::Linearizable);
-    }
-
-    #[test]
-    fn a_spent_budget_says_how_far_it_came() {
-        let many: Vec<_> = (0..20).map(|at| write(2 * at + 1, 2 * at + 2, at + 1)).collect();
-        let searched = search(&many, Budget { steps: 5, states: 100 });
-        assert_eq!((searched.conclusion, searched.total), (Conclusion::OutOfBudget, 20));
-        assert!((1..20).contains(&searched.reached), "{searched:?}");
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
     }
 }

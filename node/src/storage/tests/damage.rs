@@ -159,7 +159,7 @@ fn records_lost_before_a_blank_segment_are_not_taken_for_a_torn_seal() {
     storage.write(&append([entry(1, 1, b"kept")])).unwrap();
     let lost = storage.active.offset;
     storage.write(&append([entry(2, 1, b"zeroed below")])).unwrap();
-    segment::create(folder.path(), NODE, storage.sequence + 1, 320).unwrap();
+    create_next(&storage);
     write_zeros(&storage.active.file, lost, storage.active.offset - lost).unwrap();
     drop(storage);
     let error = read(folder.path()).unwrap_err();

@@ -101,7 +101,7 @@ fn what_is_no_data_folder_is_refused_by_a_reader() {
 #[test]
 fn a_crash_during_the_first_use_of_a_folder_leaves_it_usable() {
     let folder = tempfile::tempdir().unwrap();
-    segment::create(folder.path(), NODE, FIRST_SEQUENCE, 320).unwrap();
+    segment::create(folder.path(), NODE, FIRST_SEQUENCE, 450, &Base::default(), None).unwrap();
     fs::write(folder.path().join("new.tmp"), b"mkraft da").unwrap();
     assert!(matches!(read(folder.path()).unwrap_err(), StorageError::NotADataFolder { .. }));
     drop(Storage::open(folder.path(), NODE, SMALL).unwrap());

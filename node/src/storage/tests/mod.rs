@@ -3,19 +3,21 @@
 //! In: small logs over several segments, whose every record's place is known. Out: assertions on what
 //! [`read`] and [`Storage::open`] give back. Never: a sleep, or a damage that is not checked to be noticed.
 
+mod compaction;
 mod damage;
 mod folders;
 mod properties;
+mod snapshots;
 mod torn;
 mod writing;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::raft::{Entry, EntryKind, HardState, Index, Position, Term};
+use crate::raft::{Begin, Configuration, Entry, EntryKind, Position, Snapshot, Term};
 
 const NODE: NodeId = NodeId(1);
-const SMALL: Options = Options { segment_bytes: 320 };
+const SMALL: Options = Options { segment_bytes: 450 };
 
 fn entry(index: u64, term: u64, payload: &[u8]) -> Entry {
     let kind = [EntryKind::Command, EntryKind::Noop, EntryKind::Config][index as usize % 3];
@@ -31,10 +33,29 @@ fn vote(term: u64, vote: Option<u64>) -> Write {
     Write { hard_state: Some(hard_state), ..Write::default() }
 }
 
+fn position(index: u64, term: u64) -> Position {
+    Position { index: Index(index), term: Term(term) }
+}
+
+fn begin_after(position: Position, clear: bool) -> Write {
+    Write { begin: Some(Begin { position, clear }), ..Write::default() }
+}
+
+fn voters() -> Configuration {
+    Configuration { voters: [NODE, NodeId(2), NodeId(3)].into(), ..Configuration::default() }
+}
+
+/// A state of this length, the same for the same position.
+fn take(storage: &Storage, position: Position, length: usize) -> Snapshot {
+    let state: Vec<u8> = (0..length).map(|at| (at as u64 * 31 + position.index.0) as u8).collect();
+    storage.snapshots().take(position, voters(), |out| io::Write::write_all(out, &state)).unwrap()
+}
+
 /// What a log should hold: the simplest thing that could be right.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
     hard_state: HardState,
+    begin: Position,
     entries: Vec<Entry>,
 }
 
@@ -43,15 +64,27 @@ impl Model {
         if let Some(after) = write.truncate_after {
             self.entries.retain(|entry| entry.index <= after);
         }
+        if let Some(Begin { position, clear }) = write.begin {
+            self.begin = position;
+            self.entries.retain(|entry| !clear && entry.index > position.index);
+        }
         self.entries.extend(write.entries.iter().cloned());
         self.hard_state = write.hard_state.unwrap_or(self.hard_state);
     }
 }
 
+impl Model {
+    fn last(&self) -> Position {
+        self.entries.last().map_or(self.begin, Entry::position)
+    }
+}
+
 impl From<Recovered> for Model {
     fn from(recovered: Recovered) -> Model {
-        assert_eq!(recovered.snapshot, Position::default());
-        Model { hard_state: recovered.hard_state, entries: recovered.entries }
+        let Recovered { hard_state, begin, entries, snapshot, .. } = recovered;
+        let covered = snapshot.map_or(Index(0), |snapshot| snapshot.position.index);
+        assert!(covered >= begin.index, "a boot has the state up to {covered} and the log after {begin:?}");
+        Model { hard_state, begin, entries }
     }
 }
 
@@ -96,8 +129,9 @@ impl Log {
             truncate_after: Some(Index(5)),
             entries: vec![entry(6, 3, b"instead"), entry(7, 3, &[7; 40])],
             hard_state: Some(HardState { term: Term(3), vote: Some(NodeId(2)), commit: Index(4) }),
+            ..Write::default()
         });
-        writes.extend((8..12).map(|index| append([entry(index, 4, &[0xf0 | index as u8; 25])])));
+        writes.extend((8..13).map(|index| append([entry(index, 4, &[0xf0 | index as u8; 25])])));
         Log::write(SMALL, &writes)
     }
 
@@ -122,7 +156,7 @@ fn assert_recovers(dir: &Path, expected: &Model, torn: bool, context: &str) {
 
     let (mut storage, recovered) = Storage::open(dir, NODE, SMALL).unwrap();
     assert_eq!(recovered, seen, "{context}");
-    let next = expected.entries.len() as u64 + 1;
+    let next = expected.last().index.0 + 1;
     let write = append([entry(next, 99, b"after the repair")]);
     storage.write(&write).unwrap();
     drop(storage);
@@ -132,6 +166,13 @@ fn assert_recovers(dir: &Path, expected: &Model, torn: bool, context: &str) {
     let (_, recovered) = Storage::open(dir, NODE, SMALL).unwrap();
     assert_eq!(recovered.torn, None, "{context}");
     assert_eq!(Model::from(recovered), after, "{context}");
+}
+
+/// The segment that follows the active one, as a roll-over places it.
+fn create_next(storage: &Storage) {
+    let outline = storage.outline.clone();
+    let base = Base { previous: storage.active.first, hard_state: storage.hard_state, outline };
+    segment::create(&storage.dir, NODE, storage.sequence + 1, 450, &base, None).unwrap();
 }
 
 fn copy(dir: &Path) -> TempDir {

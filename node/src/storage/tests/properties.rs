@@ -5,11 +5,13 @@ use proptest::prelude::*;
 use super::*;
 
 /// A write as a node could make it, drawn from numbers, for a log of this state.
-fn drawn(model: &Model, (cut, count, length, hard_state): (u64, u64, usize, u64)) -> Write {
-    let last = model.entries.len() as u64;
-    let truncate_after = (cut < 4).then(|| Index(last.saturating_sub(cut)));
+fn drawn(model: &Model, covered: Index, (cut, count, length, hard_state): (u64, u64, usize, u64)) -> Write {
+    let last = model.last().index.0;
+    let truncate_after = (cut < 4).then(|| Index(last.saturating_sub(cut).max(covered.0)));
     let after = truncate_after.map_or(last, |after| after.0);
-    let term = model.entries[..after as usize].last().map_or(1, |entry| entry.term.0) + hard_state % 2;
+    let before = (after - model.begin.index.0) as usize;
+    let before = model.entries[..before].last().map_or(model.begin.term.0.max(1), |entry| entry.term.0);
+    let term = before + hard_state % 2;
     let entries = (after + 1..after + 1 + count).map(|index| entry(index, term, &vec![index as u8; length]));
     let entries = entries.collect::<Vec<_>>();
     let hard_state =
@@ -18,7 +20,19 @@ fn drawn(model: &Model, (cut, count, length, hard_state): (u64, u64, usize, u64)
             vote: (hard_state % 3 > 0).then_some(NodeId(hard_state % 3)),
             commit: Index(after),
         });
-    Write { truncate_after, entries, hard_state }
+    Write { truncate_after, entries, hard_state, ..Write::default() }
+}
+
+/// A later begin, after a snapshot that covers it: one of this log in most cases, else one from elsewhere.
+fn begun(storage: &Storage, model: &Model, (at, length): (u64, usize)) -> Write {
+    if at >= 12 || model.entries.is_empty() {
+        let position = position(model.last().index.0 + at, model.last().term.0 + 1);
+        take(storage, position, length);
+        return begin_after(position, true);
+    }
+    let entry = &model.entries[at as usize % model.entries.len()];
+    take(storage, model.last(), length);
+    begin_after(entry.position(), false)
 }
 
 proptest! {
@@ -26,15 +40,23 @@ proptest! {
 
     #[test]
     fn any_writes_with_any_boots_between_give_what_a_vector_gives(
-        segment_bytes in 0u64..700,
-        steps in prop::collection::vec((0u64..12, 0u64..4, 0usize..120, 0u64..8, 0u8..6), 1..40),
+        segment_bytes in 0u64..900,
+        steps in prop::collection::vec((0u64..12, 0u64..4, 0usize..120, 0u64..8, 0u8..6, 0u64..40), 1..60),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { segment_bytes };
         let mut model = Model::default();
+        // What a snapshot covers is committed, and never cut.
+        let mut covered = Index(0);
         let (mut storage, _) = Storage::open(folder.path(), NODE, options).unwrap();
-        for (cut, count, length, hard_state, boot) in steps {
-            let write = drawn(&model, (cut, count, length, hard_state));
+        for (cut, count, length, hard_state, boot, begin) in steps {
+            let write = if begin < 15 {
+                let write = begun(&storage, &model, (begin, length));
+                covered = model.last().index.max(write.begin.unwrap().position.index);
+                write
+            } else {
+                drawn(&model, covered, (cut, count, length, hard_state))
+            };
             storage.write(&write).unwrap();
             model.apply(&write);
             if boot == 0 {
@@ -46,6 +68,7 @@ proptest! {
             }
         }
         drop(storage);
+        prop_assert_eq!(verify(folder.path()).unwrap().damages, vec![]);
         prop_assert_eq!(Model::from(read(folder.path()).unwrap().1), model);
     }
 }
