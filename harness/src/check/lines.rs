@@ -184,6 +184,9 @@ impl Reader<'_> {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
                     return Err(Unfit::Value(text));
                 }
+                if let (0, Some(vote)) = (term, &vote) {
+                    return Err(Unfit::Value(format!("a vote for {vote} in term 0 cannot be")));
+                }
                 let vote = vote.map(|name| names.of(&name));
                 Act::Boot(Box::new(BootAct { term, vote, commit, snapshot, first, last }))
             }
@@ -246,16 +249,9 @@ impl Reader<'_> {
         };
         let entries = entries.iter().map(applied).collect::<Result<Vec<_>, _>>()?;
         open.read.applications += entries.len();
-        let (mut first, mut rest) = (first, &entries[..]);
-        loop {
-            let span = self.applications.put(first, rest).map_err(|Full| Unfit::Room)?;
-            self.fact(open, line, Act::Apply { first, entries: span });
-            first += u64::from(span.len);
-            rest = &rest[span.len as usize..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
+        let entries = self.applications.put(first, &entries).map_err(|Full| Unfit::Room)?;
+        self.fact(open, line, Act::Apply { first, entries });
+        Ok(())
     }
 }
 

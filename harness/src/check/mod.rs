@@ -10,6 +10,7 @@ mod causes;
 mod clients;
 mod commit_quorum;
 mod durability;
+mod elected;
 mod election_safety;
 pub mod evidence;
 mod exactly_once;
