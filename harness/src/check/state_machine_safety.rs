@@ -107,14 +107,18 @@ impl Here<'_> {
             known.insert(index, seen);
             return None;
         };
-        let identity = |entry: &Applied| (entry.term, entry.digest, entry.session, entry.sequence);
+        // What became of a session's entry is exactly-once's matter.
+        let identity = |entry: &Applied| {
+            let outcome = (entry.session == 0).then_some(entry.outcome);
+            (entry.term, entry.digest, entry.session, entry.sequence, outcome)
+        };
         if identity(&before.entry) == identity(&seen.entry) {
             return None;
         }
         let (one, other) = (self.evidence.name(before.node), self.evidence.name(self.node));
         let told = |name: &str, entry: Applied| {
-            let Applied { term, digest, session, sequence, .. } = entry;
-            let write = format!("write {sequence} of session {session}");
+            let Applied { term, digest, session, sequence, outcome } = entry;
+            let write = format!("write {sequence} of session {session}: {outcome:?}").to_lowercase();
             format!("{name} applied entry {index} as of term {term}, digest {digest}, {write}")
         };
         let file = self.evidence.nodes[before.node.0 as usize].file(before.place as usize)?.file.clone();

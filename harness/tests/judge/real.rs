@@ -292,7 +292,8 @@ const CORRUPTIONS: &[(&str, Corrupt)] = &[
     ("the term of a commit", |run, rng| {
         let place = run.place(rng, event("commit"))?;
         let new = near(&run.files[place.0][place.1].value["term"], rng);
-        Some((run.edit(place, |line| line["term"] = new)?, May::NotHold))
+        let may = if run.is_between(place, "", "term", &new) { May::Hold } else { May::NotHold };
+        Some((run.edit(place, |line| line["term"] = new)?, may))
     }),
     ("where a truncation cuts", |run, rng| {
         let place = run.place(rng, event("truncate"))?;
