@@ -10,21 +10,25 @@ use super::verdict::{Finding, Tally, Verdict, count};
 /// When a leader commits i, a quorum of the configuration has i durable, and term(i) is its own (§5.3, §5.4.2).
 ///
 /// Reads: all nodes' lines merged by time: the logs on all disks at the moment of each leader's `commit` line.
-/// Fails: naming the commit, who had the entry and who did not. Unknown: lines of the log of so many nodes may be
+/// Fails: naming the commit, who had the entry and who did not; a follower's `commit` line of what no leader had
+/// committed before. Unknown: lines of the log of so many nodes may be
 /// missing that they could make up the quorum; or no leader committed anything. Cannot see: entries durable
 /// without their line (a node killed in between cannot have acknowledged them). Cost: O(entries + commits * nodes).
 pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut sweep = Sweep::new(evidence);
     let mut unsure = false;
+    let mut heard = Heard::default();
     // A leader that commits so once does it again: each is told once a term.
     let mut told: BTreeMap<(NodeRef, u64, Option<BTreeSet<u64>>), Told> = BTreeMap::new();
     while let Some((node, boot, fact)) = sweep.next() {
         let Act::Commit { index, term } = fact.act else { continue };
         let leader = &sweep.followed[node.0 as usize];
         if !leader.replay.leads() || leader.replay.term != term {
+            heard.of_follower(evidence, &sweep, (node, boot, fact), index);
             continue;
         }
+        heard.from_leader = heard.from_leader.max(index);
         tally.examined += 1;
         let before = sweep.committed_before;
         let commit = Commit { index, term, node, boot, fact };
@@ -52,6 +56,7 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
     let mut told: Vec<Told> = told.into_values().collect();
     told.sort_by_key(|told| told.finding.about.at());
     told.into_iter().for_each(|told| tally.violated(told.finding()));
+    heard.unheard.into_iter().for_each(|finding| tally.violated(finding));
     // Lines of a log that are missing matter when what is left is not a quorum.
     let log = if unsure { Kinds::LOG } else { Kinds::NONE };
     tally.doubt_gaps(evidence, log | Kinds::ROLE | Kinds::COMMIT | Kinds::CONFIG);
@@ -59,6 +64,37 @@ pub fn commit_quorum(evidence: &Evidence) -> Verdict {
         let commits = count(commits, "commit");
         format!("{commits} by leaders: each was on the disks of a quorum, and of the leader's term")
     })
+}
+
+/// What followers may know: no more than some leader has told.
+#[derive(Default)]
+struct Heard {
+    from_leader: u64,
+    /// The first such line.
+    unheard: Option<Finding>,
+}
+
+impl Heard {
+    /// A leader writes its line before anybody can learn of the commit.
+    fn of_follower(
+        &mut self,
+        evidence: &Evidence,
+        sweep: &Sweep,
+        (node, boot, fact): (NodeRef, &Boot, &Fact),
+        index: u64,
+    ) {
+        let whole = || evidence.gaps_in(Kinds::ROLE | Kinds::COMMIT).next().is_none();
+        if index <= self.from_leader || self.unheard.is_some() || !whole() {
+            return;
+        }
+        let (name, at, most) = (evidence.name(node), evidence.at(fact.t), self.from_leader);
+        let text = format!(
+            "{name} knew entry {index} to be committed at {at}, when no leader had committed any after {most}"
+        );
+        let lacking = sweep.followed.iter().all(|followed| followed.replay.log.get(index).is_none());
+        let told = if lacking { format!("{text}; nobody had it") } else { text.clone() };
+        self.unheard = Some(Finding::new(text, [witness(boot, fact, told)]));
+    }
 }
 
 struct Commit<'e> {

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use mkraft_proto::evidence::Role;
 
 use super::about::About;
+use super::elected::elected;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
-/// At most one node wins each term (§5.2).
+/// At most one node wins each term (§5.2), by the votes of a quorum; and where there are entries, there was a leader.
 ///
-/// Reads: every node's `role` lines. Fails: naming the lines with which two nodes became leader of one term.
-/// Unknown: `role` lines of a node may be missing, or no node ever led. Cannot see: a leader killed before its
-/// line was written. Cost: O(role lines).
+/// Reads: every node's `role`, `vote` and `append` lines. Fails: naming the lines with which two nodes, or one node
+/// twice, became leader of one term; that of a leader fewer than a quorum had voted for; a line with an entry of a term nobody led. Unknown:
+/// `role` lines of a node may be missing, a vote is for nobody of this run, or no node ever led. Cannot see: a leader
+/// killed before its line was written; who had to vote where a `config` line changed it. Cost: O(lines).
 pub fn election_safety(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut leaders: BTreeMap<u64, (NodeRef, Witness)> = BTreeMap::new();
@@ -29,11 +31,16 @@ pub fn election_safety(evidence: &Evidence) -> Verdict {
                     let about = About::TwoLeaders { term, leaders: [*other, node], at: fact.t };
                     tally.violated(Finding::new(text, [first.clone(), told]).about(about));
                 }
-                Some(_) => {}
+                // A leader that gave up, or was started again, may win a higher term only.
+                Some((_, first)) => {
+                    let text = format!("{name} became leader of term {term} a second time");
+                    tally.violated(Finding::new(text, [first.clone(), told]));
+                }
                 None => _ = leaders.insert(term, (node, told)),
             }
         }
     }
+    elected(evidence, &mut tally);
     tally.doubt_gaps(evidence, Kinds::ROLE);
     tally.verdict("no node became leader in any file", |_| {
         format!("{} had a leader, none had two", count(leaders.len() as u64, "term"))

@@ -65,8 +65,8 @@ pub struct Fact {
     pub act: Act,
 }
 
-/// As in [`mkraft_proto::evidence::Event`], with entries kept apart. A line whose entries stand in several stretches of
-/// the pool is as many facts.
+/// As in [`mkraft_proto::evidence::Event`], with entries kept apart. An `append` line whose entries
+/// stand in several stretches of the pool is as many facts.
 #[derive(Debug)]
 pub enum Act {
     Boot(Box<BootAct>),

@@ -3,8 +3,6 @@
 //! In: a file of a boot or a dump. Out: its facts in compact form, and gaps. Never: a line that is passed over in
 //! silence.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use mkraft_proto::evidence::{self, Event, Line};
@@ -13,6 +11,7 @@ use super::evidence::{Act, Applied, Boot, BootAct, ConfigAct, Entry, Fact, Kinds
 use super::pool::Full;
 use super::reading::{EvidenceError, Reader};
 use super::replay::Replay;
+use super::stream::{Text, each_line};
 use crate::history::folder::{BootRun, End};
 
 /// One file as it is read.
@@ -48,23 +47,17 @@ impl Reader<'_> {
             0 => (self.folder.dump(id), Kinds::DUMP),
             number => (self.folder.boot(id, number), Kinds::EVENTS),
         };
-        let failed = |source| EvidenceError::Read { path: path.clone(), source };
-        let mut file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(failed)?);
         let end = run.map(|run| run.end);
         let boot = Boot { file: self.folder.relative(&path), facts: Vec::new(), number, end };
-        let path = path.clone();
         let (seq, t, owed, stopped) = (0, 0, None, false);
+        let file = path.clone();
         let mut open = Open { node, id, number, path, all, boot, seq, t, owed, stopped, read, replay };
-        let (mut text, mut line) = (Vec::new(), 0_u32);
-        while file.read_until(b'\n', &mut text).map_err(failed)? > 0 {
-            line = line.checked_add(1).ok_or_else(|| EvidenceError::TooLarge { path: open.path.clone() })?;
-            if text.last() == Some(&b'\n') {
-                self.line(&mut open, line, &text)?;
-            } else {
-                self.cut(&mut open, line, &text);
-            }
-            text.clear();
-        }
+        let mut line = 0_u32;
+        each_line(&file, |text| {
+            line = line.checked_add(1).ok_or_else(|| EvidenceError::TooLarge { path: file.clone() })?;
+            self.text(&mut open, line, text)
+        })
+        .map_err(|source| EvidenceError::Read { path: file.clone(), source })??;
         // A process that was killed at once may have got no further than to open its file.
         if line == 0 && number > 0 && run.is_none_or(|run| run.answered) {
             self.hole(&mut open, 0, format!("the evidence of boot {number} of {id} is empty"));
@@ -85,15 +78,19 @@ impl Reader<'_> {
         open.boot.facts.push(Fact { t: open.t, line, act });
     }
 
-    fn line(&mut self, open: &mut Open, number: u32, text: &[u8]) -> Result<(), EvidenceError> {
+    fn text(&mut self, open: &mut Open, number: u32, text: Text) -> Result<(), EvidenceError> {
         open.seq += 1;
-        let line: Line = match Line::by_hand(text).map_or_else(|| serde_json::from_slice(text), Ok) {
-            Ok(line) => line,
-            Err(error) => {
-                self.hole(open, number, format!("this line is not evidence: {error}"));
-                return Ok(());
+        match text {
+            Text::Line(line) => return self.line(open, number, line),
+            Text::NotEvidence(error) => {
+                self.hole(open, number, format!("this line is not evidence: {error}"))
             }
-        };
+            Text::Cut(text) => self.cut(open, number, &text),
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, open: &mut Open, number: u32, line: Line) -> Result<(), EvidenceError> {
         if (line.node.as_str(), line.boot) != (open.id, open.number) {
             let text = format!(
                 "this line is of {} in boot {}; expected {} in boot {}",
@@ -187,6 +184,9 @@ impl Reader<'_> {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
                     return Err(Unfit::Value(text));
                 }
+                if let (0, Some(vote)) = (term, &vote) {
+                    return Err(Unfit::Value(format!("a vote for {vote} in term 0 cannot be")));
+                }
                 let vote = vote.map(|name| names.of(&name));
                 Act::Boot(Box::new(BootAct { term, vote, commit, snapshot, first, last }))
             }
@@ -249,16 +249,9 @@ impl Reader<'_> {
         };
         let entries = entries.iter().map(applied).collect::<Result<Vec<_>, _>>()?;
         open.read.applications += entries.len();
-        let (mut first, mut rest) = (first, &entries[..]);
-        loop {
-            let span = self.applications.put(first, rest).map_err(|Full| Unfit::Room)?;
-            self.fact(open, line, Act::Apply { first, entries: span });
-            first += u64::from(span.len);
-            rest = &rest[span.len as usize..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
+        let entries = self.applications.put(first, &entries).map_err(|Full| Unfit::Room)?;
+        self.fact(open, line, Act::Apply { first, entries });
+        Ok(())
     }
 }
 

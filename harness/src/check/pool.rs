@@ -91,21 +91,31 @@ impl Logs {
             after.place.map(|place| place + 1).filter(|place| self.starts.binary_search(place).is_err());
         for start in [next, self.heads.get(&name).copied()].into_iter().flatten() {
             let len = self.common(start, chain, entries);
-            if len > 0 {
-                return Ok(Span { start, len });
+            if len == 0 {
+                continue;
             }
+            let span = Span { start, len };
+            let rest = &entries[len as usize..];
+            if rest.is_empty() || span.end() as usize != self.held.len() {
+                return Ok(span);
+            }
+            let last = self.held[span.end() as usize - 1].chain;
+            return Ok(Span { start, len: len + self.push(last, rest) });
         }
         let start = place(self.held.len())?;
         if next != Some(start) {
             self.starts.push(start);
             self.heads.insert(name, start);
         }
-        let mut chain = after.chain;
+        Ok(Span { start, len: self.push(after.chain, entries) })
+    }
+
+    fn push(&mut self, mut chain: u64, entries: &[Entry]) -> u32 {
         for &entry in entries {
             chain = extend(chain, entry);
             self.held.push(Held { entry, chain });
         }
-        Ok(Span { start, len: size - start })
+        entries.len() as u32
     }
 
     /// How many of `entries`, whose first has this chain hash, stand from `start` on. In one stretch equal entries
@@ -133,27 +143,18 @@ impl Applications {
     /// So many of the newest stretches are looked at. There is one, unless machines differ.
     const STRETCHES_MAX: usize = 16;
 
-    /// As [`Logs::put`]; what was applied before does not matter.
+    /// Where entries applied from `index` on stand, all in one place. What was applied before does not matter.
     pub fn put(&mut self, index: u64, entries: &[Applied]) -> Result<Span, Full> {
         let size = place(self.applied.len() + entries.len())?;
         if entries.is_empty() {
             return Ok(Span { start: size, len: 0 });
         }
-        let mut end = self.applied.len();
-        let first = self.stretches.first().map(|first| (first, self.stretches.get(1)));
+        let first = self.stretches.first().into_iter();
         let newest = self.stretches.iter().rev().take(Applications::STRETCHES_MAX);
-        for (begin, start) in newest {
-            let len = self.common((*begin, *start), end, index, entries);
-            if let Some(span) = len {
-                return Ok(span);
-            }
-            end = *start as usize;
-        }
-        if let Some((stretch, next)) = first {
-            let end = next.map_or(self.applied.len(), |(_, start)| *start as usize);
-            if let Some(span) = self.common(*stretch, end, index, entries) {
-                return Ok(span);
-            }
+        let found = newest.chain(first).find_map(|stretch| self.common(*stretch, index, entries));
+        if let Some((start, len)) = found {
+            self.applied.extend_from_slice(&entries[len..]);
+            return Ok(Span { start, len: entries.len() as u32 });
         }
         let start = place(self.applied.len())?;
         let continues =
@@ -165,17 +166,15 @@ impl Applications {
         Ok(Span { start, len: size - start })
     }
 
-    fn common(
-        &self,
-        (begin, start): (u64, u32),
-        end: usize,
-        index: u64,
-        entries: &[Applied],
-    ) -> Option<Span> {
+    /// Where a stretch has these entries, and how many; those it lacks must find room behind it.
+    fn common(&self, (begin, start): (u64, u32), index: u64, entries: &[Applied]) -> Option<(u32, usize)> {
         let from = usize::try_from(index.checked_sub(begin)?).ok()?.checked_add(start as usize)?;
-        let there = self.applied.get(from..end)?;
-        let len = there.iter().zip(entries).take_while(|(one, other)| one == other).count() as u32;
-        (len > 0).then_some(Span { start: from as u32, len })
+        let later = self.stretches.partition_point(|&(_, other)| other <= start);
+        let end = self.stretches.get(later).map_or(self.applied.len(), |&(_, end)| end as usize);
+        let there = self.applied.get(from..end).filter(|there| !there.is_empty())?;
+        let len = there.iter().zip(entries).take_while(|(one, other)| one == other).count();
+        let fits = len == entries.len() || (len > 0 && from + len == self.applied.len());
+        fits.then_some((from as u32, len))
     }
 }
 
@@ -309,8 +308,8 @@ mod tests {
         assert_eq!(pool.put(1, &all[..4]).unwrap(), span(0, 4));
         assert_eq!(pool.put(5, &all[4..6]).unwrap(), span(4, 2));
         assert_eq!(pool.put(1, &all[..6]).unwrap(), span(0, 6));
-        // As far as it is there.
-        assert_eq!(pool.put(3, &all[2..]).unwrap(), span(2, 4));
+        // What is not there comes behind it.
+        assert_eq!(pool.put(3, &all[2..]).unwrap(), span(2, 7));
         assert_eq!(pool.put(7, &all[6..]).unwrap(), span(6, 3));
         assert_eq!(pool.put(2, &[applied(99)]).unwrap(), span(9, 1));
         assert_eq!(pool.put(4, &all[3..]).unwrap(), span(3, 6));

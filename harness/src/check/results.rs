@@ -13,6 +13,7 @@ use super::clients::sentences;
 use super::evidence::Evidence;
 use super::joined::{Joined, operations_at};
 use super::numbers::Numbers;
+use super::parallel::in_parallel;
 use super::reading::EvidenceError;
 use super::verdict::{Finding, Status, Verdict};
 use super::{CHECKS, Check};
@@ -84,7 +85,7 @@ impl Results {
             claim: check.claim.to_owned(),
             verdict: (check.judge)(evidence),
         };
-        let mut checks: Vec<_> = CHECKS.iter().map(run).collect();
+        let mut checks = in_parallel(CHECKS, run);
         connect(evidence, &mut checks);
         let harness_failure = evidence.info.harness_failure.clone();
         let overall = Overall::of(checks.iter().map(|check| check.verdict.status), harness_failure.is_some());

@@ -6,7 +6,7 @@ use super::evidence::{Act, Applied, Boot, Evidence, Fact, Kinds, NodeRef, witnes
 use super::replay::Replay;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
-/// index -> (term, digest) applied is a function over all nodes and boots; each boot applies in order and without
+/// index -> (term, digest, session, sequence) applied is a function over all nodes and boots; each boot applies in order and without
 /// gaps from its snapshot on, what its own log holds, and never beyond what it knows to be committed (§5.4.3).
 ///
 /// Reads: `boot`, `commit`, `apply` and all that tells of the log. Fails: naming the lines. Unknown: such lines of
@@ -107,12 +107,19 @@ impl Here<'_> {
             known.insert(index, seen);
             return None;
         };
-        if (before.entry.term, before.entry.digest) == (seen.entry.term, seen.entry.digest) {
+        // What became of a session's entry is exactly-once's matter.
+        let identity = |entry: &Applied| {
+            let outcome = (entry.session == 0).then_some(entry.outcome);
+            (entry.term, entry.digest, entry.session, entry.sequence, outcome)
+        };
+        if identity(&before.entry) == identity(&seen.entry) {
             return None;
         }
         let (one, other) = (self.evidence.name(before.node), self.evidence.name(self.node));
         let told = |name: &str, entry: Applied| {
-            format!("{name} applied entry {index} as of term {}, digest {}", entry.term, entry.digest)
+            let Applied { term, digest, session, sequence, outcome } = entry;
+            let write = format!("write {sequence} of session {session}: {outcome:?}").to_lowercase();
+            format!("{name} applied entry {index} as of term {term}, digest {digest}, {write}")
         };
         let file = self.evidence.nodes[before.node.0 as usize].file(before.place as usize)?.file.clone();
         let first = Witness { file, line: before.line, text: told(one, before.entry) };

@@ -118,6 +118,8 @@ pub enum HistoryFault {
         open_f: String,
         open_key: Option<String>,
     },
+    #[error("process {process} completes `{f}` with {found}, but line {open} invoked it with {expected}")]
+    Differs { process: u64, f: String, found: String, open: u32, expected: String },
     #[error("expected the value of a nemesis line (step, target, nodes, outcome, detail): {0}")]
     NotAStrike(serde_json::Error),
     #[error("the nemesis completes `{f}` of step {step:?}, which no line before invoked")]
@@ -240,6 +242,10 @@ impl Reader {
                 open_key: open.key.as_deref().map(String::from),
             });
         }
+        if let Some((found, expected)) = differs(open, &op) {
+            let (f, open) = (op.f.into_owned(), open.invoke_line);
+            return Err(HistoryFault::Differs { process, f, found, open, expected });
+        }
         let node = op.node.map(|node| self.names.of(&node));
         let error = op.error.map(|error| self.names.of(&error));
         let operation = &mut self.history.operations[at];
@@ -288,6 +294,18 @@ impl Reader {
         strike.completion_line = Some(line);
         Ok(())
     }
+}
+
+/// What a completion says of the operation in other words than its invocation: what was found and expected.
+fn differs(asked: &Operation, told: &Line) -> Option<(String, String)> {
+    // Other functions tell what they saw.
+    let repeats = matches!(&*told.f, "write" | "cas") && !told.value.is_null();
+    if repeats && told.value != asked.value {
+        return Some((told.value.to_string(), asked.value.to_string()));
+    }
+    let ticket = |(session, sequence)| format!("session {session}, sequence {sequence}");
+    let (expected, found) = asked.ticket.zip(told.session.zip(told.sequence))?;
+    (expected != found).then(|| (ticket(found), ticket(expected)))
 }
 
 /// Who has an operation open. Processes are mostly numbered from 0.
@@ -414,6 +432,16 @@ mod tests {
             (
                 invoke(0, 0) + &end(1, "ok", "write"),
                 ":2: process 0 completes `write` of key Some(\"k\"), but line 1",
+            ),
+            (
+                invoke(0, 0).replace("read", "write").replace('}', r#","value":1}"#)
+                    + &end(1, "ok", "write").replace('}', r#","value":2}"#),
+                ":2: process 0 completes `write` with 2, but line 1 invoked it with 1",
+            ),
+            (
+                invoke(0, 0).replace('}', r#","session":1,"sequence":2}"#)
+                    + &end(1, "ok", "read").replace('}', r#","session":1,"sequence":3}"#),
+                "with session 1, sequence 3, but line 1 invoked it with session 1, sequence 2",
             ),
             (invoke(0, 0) + "garbage\n", ":2: expected one operation"),
             (invoke(0, 0) + r#"{"index":1,"#, ":2: the last line is cut"),

@@ -29,6 +29,7 @@ impl Span {
         let from = evidence.info.load_began_ns.or(calls).or(facts().min()).unwrap_or(0);
         let ends = operations.iter().filter_map(|operation| operation.completed_at).max();
         let to = ends.max(evidence.info.last_heal_ns).max(facts().max()).unwrap_or(from);
+        let from = from.min(u64::MAX - 1);
         Span { from, to: to.max(from + 1) }
     }
 

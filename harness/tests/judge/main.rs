@@ -8,3 +8,4 @@ mod gaps;
 mod lawful;
 mod mutations;
 mod planted;
+mod real;

@@ -188,7 +188,9 @@ const MUTATIONS: &[(&str, Must, Mutate)] = &[
         let oks: Vec<usize> = (0..history.len())
             .filter(|&at| history[at]["type"] == "ok" && history[at]["f"] != "read")
             .collect();
-        history[*oks.choose(rng)?]["sequence"] = json!(77);
+        let (process, wrong) = (history[*oks.choose(rng)?]["process"].clone(), json!(77));
+        let both = history.iter_mut().filter(|line| line["process"] == process);
+        both.for_each(|line| line["sequence"] = wrong.clone());
         Some(())
     }),
     ("a read of what was never written", Must::Violate, |run, rng| {

@@ -39,14 +39,11 @@ impl<'l> Rest<'l> {
         let first = self.number()?;
         let entries = self.entries(34, |rest| {
             let term = rest.number()?;
-            rest.take(b",\"")?;
-            let kind = match rest.name()? {
-                "command" => EntryKind::Command,
-                "noop" => EntryKind::Noop,
-                "config" => EntryKind::Config,
-                _ => return None,
-            };
-            rest.take(b",\"")?;
+            let kind = rest.one_of([
+                (b",\"command\",\"", EntryKind::Command),
+                (b",\"noop\",\"", EntryKind::Noop),
+                (b",\"config\",\"", EntryKind::Config),
+            ])?;
             Some(Appended(term, kind, rest.digest()?))
         })?;
         let recovered = self.take(br#","recovered":true"#).is_some();
@@ -72,13 +69,11 @@ impl<'l> Rest<'l> {
             let session = rest.number()?;
             rest.take(b",")?;
             let sequence = rest.number()?;
-            rest.take(b",\"")?;
-            let outcome = match rest.name()? {
-                "applied" => Outcome::Applied,
-                "duplicate" => Outcome::Duplicate,
-                "refused" => Outcome::Refused,
-                _ => return None,
-            };
+            let outcome = rest.one_of([
+                (b",\"applied\"", Outcome::Applied),
+                (b",\"duplicate\"", Outcome::Duplicate),
+                (b",\"refused\"", Outcome::Refused),
+            ])?;
             Some(Applied(term, digest, session, sequence, outcome))
         })?;
         Some(Event::Apply { first, entries })
@@ -108,7 +103,11 @@ impl<'l> Rest<'l> {
         Some(())
     }
 
-    /// Digits, as many as are sure to fit, which no sign, point or exponent follows.
+    fn one_of<T>(&mut self, words: [(&[u8], T); 3]) -> Option<T> {
+        words.into_iter().find_map(|(word, meaning)| self.take(word).map(|()| meaning))
+    }
+
+    /// Digits which no sign, point or exponent follows.
     fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         let mut length = 0;
@@ -139,28 +138,34 @@ impl<'l> Rest<'l> {
 
     /// As [`Rest::name`].
     fn digest(&mut self) -> Option<Digest> {
-        let (digits, rest) = self.0.split_first_chunk::<16>()?;
-        let (mut value, mut wrong) = (0_u64, 0_u8);
-        for &digit in digits {
-            let nibble = NIBBLES[usize::from(digit)];
-            wrong |= nibble;
-            value = value << 4 | u64::from(nibble & 15);
-        }
+        let (digits, rest) = self.0.split_first_chunk::<8>()?;
+        let (more, rest) = rest.split_first_chunk::<8>()?;
         self.0 = rest.strip_prefix(b"\"")?;
-        (wrong < 16).then_some(Digest(value))
+        Some(Digest(u64::from(eight(*digits)?) << 32 | u64::from(eight(*more)?)))
     }
 }
 
-/// What a lower-case hex digit stands for; 16 for any other byte.
-const NIBBLES: [u8; 256] = {
-    let mut nibbles = [16; 256];
-    let mut value = 0;
-    while value < 16 {
-        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
-        value += 1;
+/// Eight lower-case hex digits, all at once.
+fn eight(digits: [u8; 8]) -> Option<u32> {
+    let each = |byte: u8| u64::from(byte) * 0x0101_0101_0101_0101;
+    let signs = u64::from_be_bytes(digits);
+    let high = each(0x80);
+    if signs & high != 0 {
+        return None;
     }
-    nibbles
-};
+    // In each byte the highest bit says whether it is at least so much; no byte has it set by itself.
+    let from = |least: u8| (signs + each(0x80 - least)) & high;
+    let number = from(b'0') & !from(b'9' + 1);
+    let letter = from(b'a') & !from(b'f' + 1);
+    if number | letter != high {
+        return None;
+    }
+    // Letters are 9 short of what they stand for in their low four bits.
+    let mut value = (signs & each(0x0f)) + (letter >> 7) * 9;
+    value = (value | value >> 4) & 0x00ff_00ff_00ff_00ff;
+    value = (value | value >> 8) & 0x0000_ffff_0000_ffff;
+    Some((value | value >> 16) as u32)
+}
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +193,20 @@ mod tests {
         .into_iter()
         .map(|(head, rest)| format!("{head}{rest}}}\n"))
         .collect()
+    }
+
+    #[test]
+    fn eight_digits_are_read_as_one_by_one() {
+        for place in 0..8 {
+            for byte in 0..=255 {
+                let mut digits = *b"09af1e5b";
+                digits[place] = byte;
+                let lower = digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                let text = String::from_utf8_lossy(&digits);
+                let expected = lower.then(|| u32::from_str_radix(&text, 16).unwrap());
+                assert_eq!(eight(digits), expected, "{digits:?}");
+            }
+        }
     }
 
     #[test]
