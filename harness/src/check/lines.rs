@@ -174,7 +174,12 @@ impl Reader<'_> {
         let names = &mut self.names;
         Ok(match event {
             Event::Boot { term, vote, commit, snapshot, first, last, .. } => {
-                if first == 0 || last > u64::MAX / 2 || first > last + 1 || snapshot >= first {
+                if first == 0
+                    || last > u64::MAX / 2
+                    || first > last + 1
+                    || snapshot > last
+                    || first > snapshot + 1
+                {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
                     return Err(Unfit::Value(text));
                 }
