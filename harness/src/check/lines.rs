@@ -180,7 +180,12 @@ impl Reader<'_> {
             }
             Event::Apply { first, entries } => return self.apply(open, line, first, &entries),
             Event::Boot { term, vote, commit, snapshot, first, last, .. } => {
-                if first == 0 || last > u64::MAX / 2 || first > last + 1 || snapshot >= first {
+                if first == 0
+                    || last > u64::MAX / 2
+                    || first > last + 1
+                    || snapshot > last
+                    || first > snapshot + 1
+                {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
                     return Err(Unfit::Value(text));
                 }
