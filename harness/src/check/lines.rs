@@ -79,7 +79,8 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, open: &mut Open, number: u32, text: Text) -> Result<(), EvidenceError> {
-        open.seq += 1;
+        // What the line before said may be the greatest there is.
+        open.seq = open.seq.saturating_add(1);
         match text {
             Text::Line(line) => return self.line(open, number, line),
             Text::NotEvidence(error) => {
