@@ -203,7 +203,9 @@ impl Reader<'_> {
                 return Err(Unfit::Value(format!("index {index} is beyond all reason")));
             }
             Event::Commit { index, term } => Act::Commit { index, term },
-            Event::Snapshot { index, term, installed, .. } => Act::Snapshot { index, term, installed },
+            Event::Snapshot { index, term, digest, installed } => {
+                Act::Snapshot { index, term, digest, installed }
+            }
             Event::Config { voters, outgoing, .. } => {
                 let mut refer = |list: Vec<String>| list.iter().map(|name| names.of(name)).collect();
                 let (voters, outgoing) = (refer(voters), refer(outgoing));
