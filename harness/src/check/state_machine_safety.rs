@@ -45,7 +45,9 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
                 } else if replay.trusted && last > replay.commit {
                     let beyond = first.max(replay.commit + 1)..=last;
                     let early = early.get_or_insert_with(|| here.early(last, replay.commit));
-                    early.times += 1;
+                    // A line may be several facts.
+                    early.times +=
+                        u64::from(early.line.replace((place, fact.line)) != Some((place, fact.line)));
                     extend(&mut early.entries, beyond);
                 }
                 next = next.map(|_| first + entries.len() as u64);
@@ -127,7 +129,7 @@ impl Here<'_> {
         let text =
             format!("{name} applied entry {last} at {at}, when it knew no more than {commit} committed");
         let witness = witness(self.boot, self.fact, text.clone());
-        Early { text, witness, times: 0, entries: Vec::new(), at: self.fact.t }
+        Early { text, witness, times: 0, line: None, entries: Vec::new(), at: self.fact.t }
     }
 
     fn same(&self, index: u64, seen: Seen, known: &mut ByIndex<Seen>) -> Option<Finding> {
@@ -182,13 +184,15 @@ struct Early {
     text: String,
     witness: Witness,
     times: u64,
+    /// The last of them: a file's place, and a line.
+    line: Option<(usize, u32)>,
     entries: Vec<Indices>,
     at: u64,
 }
 
 impl Early {
     fn finding(self, node: NodeRef) -> Finding {
-        let Early { text, witness, times, entries, at } = self;
+        let Early { text, witness, times, entries, at, .. } = self;
         let more = match times {
             1 => String::new(),
             times => format!("; and {} later", count(times - 1, "time")),
