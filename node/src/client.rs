@@ -57,6 +57,9 @@ pub enum KvCommand {
         /// Take the first node's own state, however old
         #[arg(long)]
         stale: bool,
+        /// Let the first node answer, which asks its leader what it must have seen
+        #[arg(long, conflicts_with = "stale")]
+        here: bool,
         /// Print the value's version before it
         #[arg(long)]
         with_version: bool,
@@ -96,6 +99,9 @@ pub enum KvCommand {
         /// Take the first node's own state, however old
         #[arg(long)]
         stale: bool,
+        /// Let the first node answer, which asks its leader what it must have seen
+        #[arg(long, conflicts_with = "stale")]
+        here: bool,
         /// Print each value's version before it
         #[arg(long)]
         with_version: bool,
@@ -160,8 +166,8 @@ pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
             cluster.ask(request, |mut client, request| async move { client.put(request).await }).await?;
             Ok(Outcome::new(true, "ok"))
         }
-        KvCommand::Get { key, stale, with_version } => {
-            let request = GetRequest { key: bytes(key), stale };
+        KvCommand::Get { key, stale, here, with_version } => {
+            let request = GetRequest { key: bytes(key), stale, here };
             let reply =
                 cluster.ask(request, |mut client, request| async move { client.get(request).await }).await?;
             let success = reply.value.is_some();
@@ -199,11 +205,12 @@ pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
             let text = if reply.swapped { "ok".into() } else { shown(reply.seen.as_deref()) };
             Ok(Outcome::new(reply.swapped, text))
         }
-        KvCommand::Range { prefix, after, limit, stale, with_version } => {
+        KvCommand::Range { prefix, after, limit, stale, here, with_version } => {
             let request = RangeRequest {
                 prefix: bytes(prefix),
                 limit: limit.unwrap_or(0),
                 stale,
+                here,
                 after: after.map(bytes),
             };
             let reply = cluster

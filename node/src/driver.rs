@@ -22,8 +22,8 @@ use crate::carriers::Carriers;
 use crate::events::{self, EventLog, EventsError};
 use crate::machine::{Answer, KeyValue, Machine, Query, Reading};
 use crate::raft::{
-    Body, Effects, Entry, Index, Initial, Input, Message, Options, Position, Proposal, Raft, Reply,
-    RequestId, RoleName, Snapshot, Term,
+    Body, Change, Configuration, Effects, Entry, Index, Initial, Input, Message, NodeId, Options, Position,
+    Proposal, Raft, Refusal, Reply, RequestId, RoleName, Snapshot, Term,
 };
 use crate::storage::{Storage, StorageError};
 use crate::transport::{NodeStatus, Outbox};
@@ -36,6 +36,7 @@ const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
 /// Who is refused may come back after what the oldest of these has waited so far, within these bounds.
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(10);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(1);
+const RETRY_OPERATION_AFTER: Duration = Duration::from_millis(100);
 
 /// What reaches the driver from outside.
 pub enum Event {
@@ -59,16 +60,54 @@ pub enum Event {
         payload: Arc<[u8]>,
         respond: Respond<Answer>,
     },
-    /// `stale`: from the state as it is. Otherwise linearizable.
     Read {
         query: Query,
-        stale: bool,
+        from: ReadFrom,
         respond: Respond<Reading>,
+    },
+    /// What an operator asks; answered with the configuration in force afterwards.
+    Operate {
+        operation: Operation,
+        respond: Respond<Members>,
     },
     /// End cleanly.
     Stop {
         reason: String,
     },
+}
+
+/// Whose state answers a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadFrom {
+    /// The leader's; linearizable.
+    Leader,
+    /// This node's, once it holds all that the leader says it must; linearizable.
+    Here,
+    /// This node's, as it is.
+    Stale,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Only tells.
+    Members,
+    Change(Change),
+    /// Without a target, to the voter that is furthest.
+    Transfer(Option<NodeId>),
+    /// Of this node, whether it leads or not: takes a snapshot now.
+    Compact,
+}
+
+/// What an operator is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Members {
+    /// Of the entry that holds the configuration; 0 for the one the cluster began with.
+    pub index: Index,
+    pub configuration: Configuration,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// What this node's newest snapshot stands for.
+    pub snapshot: Index,
 }
 
 pub type Respond<T> = oneshot::Sender<Result<T, Error>>;
@@ -104,7 +143,15 @@ pub enum DriverError {
 /// A request whose proposal or read is with the core.
 enum Pending {
     Write(Waiting),
-    Read { query: Query, respond: Respond<Reading> },
+    Read {
+        query: Query,
+        respond: Respond<Reading>,
+    },
+    Operation {
+        respond: Respond<Members>,
+    },
+    /// This node's own, before it stops.
+    HandOver,
 }
 
 /// Who waits for a command to be applied.
@@ -147,15 +194,22 @@ pub struct Driver {
     pending: HashMap<RequestId, Pending>,
     /// Proposals that stand in the log, until an entry is applied at their index.
     proposed: BTreeMap<Index, (Term, Waiting)>,
+    /// Who waits for the next snapshot to be taken.
+    compacting: Vec<Respond<Members>>,
     /// Of all commands that somebody waits for.
     uncommitted_bytes: usize,
     refused: u64,
+    booted: Instant,
+    /// What a leader has for handing over before it stops.
+    hand_over_within: Duration,
 }
 
 impl Driver {
     /// Carries out what is known to be committed, and writes the first lines of evidence.
     pub fn new(parts: Parts) -> Result<(Driver, watch::Receiver<NodeStatus>), DriverError> {
         let Parts { options, initial, tick, storage, machine, events, own, inbox, outbox } = parts;
+        // Longer than the core tries.
+        let hand_over_within = tick * (options.election_ticks + 2 * options.heartbeat_ticks);
         let applied = initial.snapshot.position.index;
         let carriers = Carriers::new(storage.snapshots(), own, outbox.clone());
         let (raft, effects) = Raft::new(options, initial);
@@ -176,8 +230,11 @@ impl Driver {
             requests: 0,
             pending: HashMap::new(),
             proposed: BTreeMap::new(),
+            compacting: Vec::new(),
             uncommitted_bytes: 0,
             refused: 0,
+            booted: Instant::now(),
+            hand_over_within,
         };
         driver.record(Acts::at_boot(&driver.raft, applied))?;
         driver.carry_out(effects)?;
@@ -188,7 +245,10 @@ impl Driver {
     /// them, which nobody may after a failed write.
     pub fn run(&mut self) -> Result<(), DriverError> {
         let mut next_tick = Instant::now() + self.tick;
+        let mut stopping = None::<Stopping>;
         loop {
+            // Before anything is sent: a lease counts from then.
+            self.raft.step(Input::Clock(self.clock()));
             let mut next = match self.inbox.next(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -204,25 +264,51 @@ impl Driver {
             // After the messages: a node that was stopped hears its leader before it counts the time.
             // However many ticks were missed, it counts one.
             if Instant::now() >= next_tick {
+                self.raft.step(Input::Clock(self.clock()));
                 self.step(Input::Tick, &mut batch.effects);
                 next_tick = Instant::now() + self.tick;
             }
-            if let Some(taken) = batch.taken.take() {
-                let snapshot = taken?;
+            let taken = batch.taken.take().transpose()?;
+            let compacted = taken.is_some();
+            if let Some(snapshot) = taken {
                 self.record([events::snapshot(&snapshot, false)])?;
                 self.step(Input::Snapshotted(snapshot), &mut batch.effects);
             }
             if !batch.proposals.is_empty() {
                 self.step(Input::Propose(std::mem::take(&mut batch.proposals)), &mut batch.effects);
             }
+            // After all reads of this turn were asked: none is answered by a lease that ended before it began.
+            self.raft.step(Input::Clock(self.clock()));
             if !batch.reads.is_empty() {
                 self.step(Input::Read(std::mem::take(&mut batch.reads)), &mut batch.effects);
             }
+            if !batch.reads_here.is_empty() {
+                self.step(Input::ReadHere(std::mem::take(&mut batch.reads_here)), &mut batch.effects);
+            }
+            if let (Some(reason), None) = (batch.stop, &stopping) {
+                let id = self.pend(Pending::HandOver);
+                stopping = Some(Stopping { reason, id, until: Instant::now() + self.hand_over_within });
+                self.step(Input::Transfer(id, None), &mut batch.effects);
+            }
             self.carry_out(batch.effects)?;
-            if let Some(reason) = batch.stop {
+            if compacted {
+                for respond in std::mem::take(&mut self.compacting) {
+                    answer(respond, Ok(self.members()));
+                }
+            }
+            // Whoever does not lead, or has nobody to hand over to, is refused and stops at once.
+            if let Some(Stopping { reason, id, until }) = &stopping
+                && (!self.pending.contains_key(id) || Instant::now() >= *until)
+            {
+                let reason = reason.clone();
                 return self.stop(reason);
             }
         }
+    }
+
+    /// Monotonic, in microseconds; see [`Input::Clock`].
+    fn clock(&self) -> u64 {
+        u64::try_from(self.booted.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn take(&mut self, event: Event, batch: &mut Batch) {
@@ -255,14 +341,42 @@ impl Driver {
                 let id = self.pend(Pending::Write(Waiting { respond, bytes, since: Instant::now() }));
                 batch.proposals.push(Proposal { id, payload });
             }
-            Event::Read { query, stale: true, respond } => {
+            Event::Read { query, from: ReadFrom::Stale, respond } => {
                 answer(respond, Ok(self.machine.state().read(&query)));
             }
-            Event::Read { query, stale: false, respond } => {
+            Event::Read { query, from, respond } => {
                 let id = self.pend(Pending::Read { query, respond });
-                batch.reads.push(id);
+                if from == ReadFrom::Here { batch.reads_here.push(id) } else { batch.reads.push(id) }
+            }
+            Event::Operate { operation: Operation::Compact, respond } => self.compact(respond, batch),
+            Event::Operate { operation, respond } => {
+                let id = self.pend(Pending::Operation { respond });
+                match operation {
+                    Operation::Members => batch.reads.push(id),
+                    Operation::Change(change) => self.step(Input::Change(id, change), &mut batch.effects),
+                    Operation::Transfer(to) => self.step(Input::Transfer(id, to), &mut batch.effects),
+                    Operation::Compact => unreachable!("the arm before takes it"),
+                }
             }
             Event::Stop { reason } => batch.stop = Some(reason),
+        }
+    }
+
+    fn compact(&mut self, respond: Respond<Members>, batch: &mut Batch) {
+        if self.raft.is_compacted() {
+            return answer(respond, Ok(self.members()));
+        }
+        self.step(Input::Compact, &mut batch.effects);
+        self.compacting.push(respond);
+    }
+
+    fn members(&self) -> Members {
+        let (index, configuration) = self.raft.configuration();
+        Members {
+            index,
+            configuration: configuration.clone(),
+            leader: self.raft.status().leader,
+            snapshot: self.raft.snapshot().position.index,
         }
     }
 
@@ -294,15 +408,15 @@ impl Driver {
             match effects.persist {
                 Some(persist) => {
                     self.storage.write(&persist.write)?;
-                    let commit = self.acts.take_commit();
+                    let after = self.acts.take_configurations().into_iter().chain(self.acts.take_commit());
                     let lines = standing.into_iter().chain(events::durable(&persist.write, installed));
-                    self.record(lines.chain(commit))?;
+                    self.record(lines.chain(after))?;
                     self.step(Input::Persisted(persist.id), &mut next);
                 }
                 None => {
                     assert!(installed.is_none(), "a snapshot is installed only with a write that says so");
-                    let commit = self.acts.take_commit();
-                    self.record(standing.into_iter().chain(commit))?;
+                    let after = self.acts.take_configurations().into_iter().chain(self.acts.take_commit());
+                    self.record(standing.into_iter().chain(after))?;
                 }
             }
             for message in effects.send_durable {
@@ -371,24 +485,32 @@ impl Driver {
                 return;
             }
             Reply::Readable { id } => {
-                let Some(Pending::Read { query, respond }) = self.pending.remove(&id) else {
-                    panic!("request {id} may be read, but is no pending read")
+                return match self.pending.remove(&id) {
+                    Some(Pending::Read { query, respond }) => {
+                        answer(respond, Ok(self.machine.state().read(&query)));
+                    }
+                    Some(Pending::Operation { respond }) => answer(respond, Ok(self.members())),
+                    _ => panic!("request {id} may be read, but is no pending read"),
                 };
-                return answer(respond, Ok(self.machine.state().read(&query)));
             }
-            Reply::NotLeader { id, leader } => {
-                let message = match leader {
-                    Some(leader) => format!("{leader} leads"),
-                    None => "no leader is known".into(),
+            Reply::Changed { id } | Reply::Transferred { id } => {
+                return match self.pending.remove(&id) {
+                    Some(Pending::Operation { respond }) => answer(respond, Ok(self.members())),
+                    Some(Pending::HandOver) => {}
+                    _ => panic!("request {id} is done, but is no pending operation"),
                 };
-                let leader = leader.map_or(0, |leader| leader.0);
-                (id, Error { leader, ..Error::new(ErrorCode::NotLeader, message) })
             }
+            Reply::NotLeader { id, leader } => (id, not_leader(leader)),
             Reply::Busy { id } => (id, self.busy()),
+            Reply::ChangeLost { id } => (id, leadership_lost()),
+            Reply::NotTransferred { id, asked } => (id, not_transferred(asked)),
+            Reply::Refused { id, why } => (id, refused(why)),
         };
         match self.pending.remove(&id) {
             Some(Pending::Write(waiting)) => self.settle(waiting, Err(error)),
             Some(Pending::Read { respond, .. }) => answer(respond, Err(error)),
+            Some(Pending::Operation { respond }) => answer(respond, Err(error)),
+            Some(Pending::HandOver) => {}
             None => panic!("request {id} is refused, but is not pending"),
         }
     }
@@ -440,6 +562,14 @@ impl Driver {
     }
 }
 
+/// A node that is told to stop hands over first, if it leads.
+struct Stopping {
+    reason: String,
+    /// Of the transfer.
+    id: RequestId,
+    until: Instant,
+}
+
 /// What the events of one turn add up to.
 #[derive(Default)]
 struct Batch {
@@ -448,6 +578,7 @@ struct Batch {
     effects: Effects,
     proposals: Vec<Proposal>,
     reads: Vec<RequestId>,
+    reads_here: Vec<RequestId>,
     taken: Option<Result<Snapshot, StorageError>>,
     stop: Option<String>,
 }
@@ -463,6 +594,38 @@ fn answer<T>(respond: Respond<T>, result: Result<T, Error>) {
     let _ = respond.send(result);
 }
 
+fn not_leader(leader: Option<NodeId>) -> Error {
+    let message = match leader {
+        Some(leader) => format!("{leader} leads"),
+        None => "no leader is known".into(),
+    };
+    Error { leader: leader.map_or(0, |leader| leader.0), ..Error::new(ErrorCode::NotLeader, message) }
+}
+
+fn not_transferred(asked: bool) -> Error {
+    match asked {
+        true => {
+            Error::new(ErrorCode::Timeout, "the target was asked to lead, and did not in time; it yet may")
+        }
+        false => busy_for("the target did not come up to date in time; nothing was transferred"),
+    }
+}
+
+/// What may be otherwise soon is told as busy.
+fn refused(why: Refusal) -> Error {
+    match why {
+        Refusal::NotReady | Refusal::ChangeUnderWay | Refusal::HandingOver | Refusal::Lagging { .. } => {
+            busy_for(why.to_string())
+        }
+        Refusal::NoSuccessor | Refusal::Unfit(_) => Error::new(ErrorCode::Invalid, why.to_string()),
+    }
+}
+
+fn busy_for(message: impl Into<String>) -> Error {
+    let retry_after_ms = RETRY_OPERATION_AFTER.as_millis() as u32;
+    Error { retry_after_ms, ..Error::new(ErrorCode::Busy, message) }
+}
+
 fn leadership_lost() -> Error {
     Error::new(ErrorCode::LeadershipLost, "leadership was lost before the entry was known to be committed")
 }
@@ -470,7 +633,6 @@ fn leadership_lost() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{Configuration, NodeId};
     use crate::storage;
 
     #[test]
@@ -493,6 +655,9 @@ mod tests {
             chunk_bytes: 1 << 10,
             chunks_per_tick: 1,
             chunks_inflight_max: 1,
+            promote_lag_entries_max: 1,
+            patience: 0,
+            lease: None,
             seed: 1,
         };
         let (own, inbox) = Inbox::new();

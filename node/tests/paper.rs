@@ -417,6 +417,9 @@ fn options(seed: u64) -> Options {
         chunk_bytes: 1,
         chunks_per_tick: 1,
         chunks_inflight_max: 1,
+        promote_lag_entries_max: 5,
+        patience: 0,
+        lease: None,
         seed,
     }
 }

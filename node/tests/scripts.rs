@@ -8,11 +8,13 @@
 //!
 //! | command | what happens |
 //! |---|---|
-//! | `cluster nodes=3 [leader=1] [seed=] [append-bytes=] [inflight-bytes=] [uncommitted=] [compact=] [tail=] [chunk=] [chunks=]` | first, once |
+//! | `cluster nodes=3 [spares=1] [leader=1] [lease=70] [seed=] [append-bytes=] [inflight-bytes=] [uncommitted=] [compact=] [tail=] [chunk=] [chunks=]` | first, once |
 //! | `given N term=4 log=1,1,4 [vote=2] [commit=1]` | the node restarts with this past |
 //! | `tick N [count]`, `campaign N` | time passes on a node; until it campaigns |
 //! | `forget N...` | time passes until these no longer hear their leader |
 //! | `propose N x=1 ...`, `read N` | a client's request |
+//! | `here N` | a read that this node answers, by its leader's leave |
+//! | `change N [add=4,5] [promote=4] [remove=1]`, `transfer N [to]` | an operator's request |
 //! | `crash N [kept]`, `restart N` | the oldest `kept` writes under way survive |
 //! | `cut LINK...`, `isolate N...`, `heal` | what is sent is lost |
 //! | `hold LINK...`, `release LINK...` | what is sent waits |
@@ -31,7 +33,7 @@ use std::path::Path;
 
 use cluster::lab::{Lab, Link, Settings};
 use cluster::words;
-use mkraft_node::raft::NodeId;
+use mkraft_node::raft::{Change, NodeId};
 
 const SEPARATOR: &str = "---";
 
@@ -121,6 +123,12 @@ impl Play {
             "forget" => nodes(lab, rest)?.into_iter().try_for_each(|id| lab.forget(id))?,
             "propose" => drop(lab.propose(one(lab, rest)?, &rest[1..])),
             "read" => drop(lab.read(one(lab, rest)?)),
+            "here" => drop(lab.read_here(one(lab, rest)?)),
+            "change" => change(lab, rest)?,
+            "transfer" => {
+                let to = rest.get(1).map(|word| words::node(word)).transpose()?;
+                lab.transfer(one(lab, rest)?, to);
+            }
             "crash" => {
                 let kept = rest.get(1).map_or(Ok(0), |text| words::number(text))?;
                 lab.crash(one(lab, rest)?, kept as usize);
@@ -169,6 +177,8 @@ fn build(options: &[&str]) -> Result<Lab, String> {
         let value = words::number(value)?;
         match key {
             "nodes" => settings.nodes = value,
+            "spares" => settings.spares = value,
+            "lease" => settings.lease = Some(value),
             "leader" => leader = Some(value),
             "seed" => settings.seed = value,
             "append-bytes" => settings.append_bytes_max = value as usize,
@@ -201,6 +211,23 @@ fn given(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     lab.crash(id, 0);
     lab.given(id, term, vote, commit, &log);
     lab.restart(id);
+    Ok(())
+}
+
+fn change(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
+    let id = one(lab, words)?;
+    let mut change = Change::default();
+    for option in &words[1..] {
+        let (key, value) = option.split_once('=').ok_or(format!("expected `add=4`, found `{option}`"))?;
+        let ids = value.split(',').map(words::node).collect::<Result<_, _>>()?;
+        match key {
+            "add" => change.add = ids,
+            "promote" => change.promote = ids,
+            "remove" => change.remove = ids,
+            _ => return Err(format!("a change has no `{key}`")),
+        }
+    }
+    lab.change(id, change);
     Ok(())
 }
 

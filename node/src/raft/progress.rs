@@ -16,6 +16,8 @@ pub struct Progress {
     pub active: bool,
     /// The newest round of confirmation it has answered.
     pub round: u64,
+    /// When that round began, as the leader's clock says.
+    pub confirmed_at: u64,
 }
 
 pub enum Flow {
@@ -96,6 +98,7 @@ impl Progress {
             flow: Flow::Probe { waiting: false },
             active: false,
             round: 0,
+            confirmed_at: 0,
         }
     }
 

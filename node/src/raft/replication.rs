@@ -16,7 +16,9 @@ impl Raft {
         for Proposal { id, payload } in proposals {
             let reply = if !leads {
                 Reply::NotLeader { id, leader: self.leader }
-            } else if self.log.last().index.0 - self.commit.0 >= self.options.uncommitted_entries_max {
+            } else if self.handover.is_some()
+                || self.log.last().index.0 - self.commit.0 >= self.options.uncommitted_entries_max
+            {
                 Reply::Busy { id }
             } else {
                 Reply::Proposed { id, position: self.append_own(EntryKind::Command, payload) }
@@ -32,16 +34,17 @@ impl Raft {
         self.send_appends();
     }
 
-    fn append_own(&mut self, kind: EntryKind, payload: std::sync::Arc<[u8]>) -> Position {
+    pub(super) fn append_own(&mut self, kind: EntryKind, payload: std::sync::Arc<[u8]>) -> Position {
         let entry = Entry { index: self.log.last().index.next(), term: self.term, kind, payload };
         let position = entry.position();
+        self.configurations.appended(&entry);
         self.log.push(entry.clone());
         self.pending.entries.push(entry);
         position
     }
 
     /// To each follower, as much as its window allows.
-    fn send_appends(&mut self) {
+    pub(super) fn send_appends(&mut self) {
         for peer in self.peers() {
             self.send_append(peer);
         }
@@ -152,7 +155,8 @@ impl Raft {
             self.become_follower(term);
         }
         self.leader = Some(from);
-        self.election_elapsed = 0;
+        (self.election_elapsed, self.heard_elapsed) = (0, 0);
+        self.handed_over_to(from);
         true
     }
 
@@ -164,9 +168,11 @@ impl Raft {
         let keep = entries[first_new].index.prev();
         if keep < self.log.last().index {
             self.log.truncate_after(keep);
+            self.configurations.truncated_after(keep);
             self.pending.truncate_after = Some(keep);
         }
         for entry in entries.into_iter().skip(first_new) {
+            self.configurations.appended(&entry);
             self.log.push(entry.clone());
             self.pending.entries.push(entry);
         }
@@ -176,11 +182,15 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.active = true;
-        progress.round = progress.round.max(round);
+        if round > progress.round {
+            progress.round = round;
+            progress.confirmed_at = leader.reads.begun_at(round).unwrap_or(progress.confirmed_at);
+        }
         match outcome {
             AppendOutcome::Matched(index) => {
                 progress.matched(index, self.log.begin().index);
                 self.advance_commit();
+                self.advance_handover();
             }
             AppendOutcome::Conflict { prev, hint } => {
                 if progress.conflicts(prev) && hint.index < self.log.begin().index {
@@ -199,16 +209,18 @@ impl Raft {
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let own = self.options.id;
-        let quorum = self.configuration.quorum_reached(|voter| match leader.progress.get(&voter) {
-            Some(progress) => progress.match_index,
-            None if voter == own => leader.durable,
-            None => Index(0),
-        });
+        let quorum =
+            self.configurations.current().quorum_reached(|voter| match leader.progress.get(&voter) {
+                Some(progress) => progress.match_index,
+                None if voter == own => leader.durable,
+                None => Index(0),
+            });
         assert!(quorum <= self.log.last().index, "a quorum holds {quorum}, the leader does not");
         // Counting replicas commits only entries of our own term; older ones commit with them (§5.4.2, figure 8).
         if quorum > self.commit && self.log.term_at(quorum) == Some(self.term) {
             self.commit_to(quorum);
             self.confirm_reads();
+            self.advance_change();
         }
     }
 

@@ -9,6 +9,7 @@
 //! said of chunks moves the leader's `match_index`: a follower that has installed says `Matched`, as for entries,
 //! once that is durable.
 
+use super::membership::Configurations;
 use super::progress::Flow;
 use super::{
     Accept, AppendOutcome, Begin, Body, Configuration, Index, NodeId, Position, Raft, Role, Snapshot, Term,
@@ -47,7 +48,25 @@ impl Raft {
         );
         let term = self.log.term_at(index);
         let term = term.unwrap_or_else(|| panic!("{index:?} is before the log's {:?}", self.log.begin()));
-        (Position { term, index }, self.configuration.clone())
+        (Position { term, index }, self.configurations.at(index).1.clone())
+    }
+
+    /// True when a snapshot now would stand for no more than the newest does.
+    pub fn is_compacted(&self) -> bool {
+        let nothing_new = self.commit == self.snapshot.position.index;
+        !self.taking && (nothing_new || !self.may_take())
+    }
+
+    /// Asks for a snapshot, however little is committed since the last one.
+    pub(super) fn compact(&mut self) {
+        if !self.taking && !self.is_compacted() {
+            (self.taking, self.effects.take) = (true, true);
+        }
+    }
+
+    /// A snapshot says who the members are; a node that joins may not have come to the entry that tells it.
+    fn may_take(&self) -> bool {
+        !self.taking && !self.configurations.at(self.commit).1.voters.is_empty()
     }
 
     /// Asks for a snapshot once enough is committed since the last one.
@@ -56,9 +75,9 @@ impl Raft {
         let options = &self.options;
         // What is written for a snapshot stays in proportion to what is written for the log.
         let bytes = options.compact_bytes.max((self.snapshot.bytes / 4) as usize);
-        if !self.taking && (entries >= options.compact_entries || self.committed_bytes >= bytes) {
-            self.taking = true;
-            self.effects.take = true;
+        let due = entries >= options.compact_entries || self.committed_bytes >= bytes;
+        if due && self.may_take() {
+            (self.taking, self.effects.take) = (true, true);
         }
     }
 
@@ -79,6 +98,7 @@ impl Raft {
         let begin = self.begin_for_followers(self.begin_with_tail());
         if begin > self.log.begin().index {
             self.log.begin_after(begin);
+            self.configurations.begins_after(begin);
             self.pending.begin = Some(Begin { position: self.log.begin(), clear: false });
         }
         self.consider_snapshot();
@@ -223,9 +243,11 @@ impl Raft {
             self.log.replace(position);
             self.pending.begin = Some(Begin { position, clear: true });
             (self.commit, self.committed_bytes) = (position.index, 0);
-            self.configuration = snapshot.configuration.clone();
+            let configuration = snapshot.configuration.clone();
+            self.configurations = Configurations::new(position.index, configuration, std::iter::empty());
             self.snapshot = snapshot.clone();
             self.effects.install = Some(snapshot);
+            self.answer_forwarded();
         }
         if let (Role::Follower, Some(leader)) = (&self.role, self.leader) {
             self.acknowledge_snapshot(leader, position.index);

@@ -10,7 +10,7 @@ mod outbound;
 mod raft;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -179,10 +179,11 @@ impl Transport {
         for (&peer, address) in &peers {
             tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox.clone(), outbox.clone()));
         }
-        let raft = raft::Service::new(id, peers.keys().copied().collect(), inbox.clone(), outbox);
+        let known: BTreeSet<NodeId> = peers.keys().copied().collect();
+        let raft = raft::Service::new(id, known.clone(), inbox.clone(), outbox);
         let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let admin = AdminServer::new(admin::Service::new(id, known, inbox.clone(), status));
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let admin = AdminServer::new(admin::Service::new(id, status));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(IDLE_INTERVAL))

@@ -15,11 +15,11 @@ use crate::raft::{
 
 pub fn encode(message: Message) -> v1::Envelope {
     let body = match message.body {
-        Body::RequestVote { pre, last } => envelope::Body::RequestVote(v1::RequestVote {
+        Body::RequestVote { pre, asked, last } => envelope::Body::RequestVote(v1::RequestVote {
             pre,
             last_index: last.index.0,
             last_term: last.term.0,
-            transfer: false,
+            transfer: asked,
         }),
         Body::VoteReply { pre, granted } => envelope::Body::VoteReply(v1::VoteReply { pre, granted }),
         Body::Append { prev, entries, commit, round } => envelope::Body::AppendEntries(v1::AppendEntries {
@@ -47,6 +47,12 @@ pub fn encode(message: Message) -> v1::Envelope {
             envelope::Body::Chunk(v1::Chunk { snapshot, stream, number, ..Default::default() })
         }
         Body::ChunkReply { stream, next } => envelope::Body::ChunkReply(v1::ChunkReply { stream, next }),
+        Body::TimeoutNow => envelope::Body::TimeoutNow(v1::TimeoutNow {}),
+        Body::ReadIndex { token } => envelope::Body::ReadIndex(v1::ReadIndex { token }),
+        Body::ReadIndexReply { token, index } => {
+            let index = index.map(|index| index.0);
+            envelope::Body::ReadIndexReply(v1::ReadIndexReply { token, index })
+        }
     };
     v1::Envelope { from: message.from.0, to: message.to.0, term: message.term.0, body: Some(body) }
 }
@@ -55,8 +61,8 @@ pub fn encode(message: Message) -> v1::Envelope {
 pub fn decode(envelope: v1::Envelope) -> Option<Message> {
     let body = match envelope.body? {
         envelope::Body::Hello(_) => return None,
-        envelope::Body::RequestVote(v1::RequestVote { pre, last_index, last_term, .. }) => {
-            Body::RequestVote { pre, last: position(last_index, last_term) }
+        envelope::Body::RequestVote(v1::RequestVote { pre, last_index, last_term, transfer }) => {
+            Body::RequestVote { pre, asked: transfer, last: position(last_index, last_term) }
         }
         envelope::Body::VoteReply(v1::VoteReply { pre, granted }) => Body::VoteReply { pre, granted },
         envelope::Body::AppendEntries(append) => Body::Append {
@@ -82,6 +88,11 @@ pub fn decode(envelope: v1::Envelope) -> Option<Message> {
             Body::Chunk { snapshot: decode_snapshot(snapshot?), stream, number }
         }
         envelope::Body::ChunkReply(v1::ChunkReply { stream, next }) => Body::ChunkReply { stream, next },
+        envelope::Body::TimeoutNow(v1::TimeoutNow {}) => Body::TimeoutNow,
+        envelope::Body::ReadIndex(v1::ReadIndex { token }) => Body::ReadIndex { token },
+        envelope::Body::ReadIndexReply(v1::ReadIndexReply { token, index }) => {
+            Body::ReadIndexReply { token, index: index.map(Index) }
+        }
     };
     Some(Message { from: NodeId(envelope.from), to: NodeId(envelope.to), term: Term(envelope.term), body })
 }
@@ -117,14 +128,18 @@ pub fn event(mut envelope: v1::Envelope) -> Option<Event> {
 
 fn encode_snapshot(snapshot: Snapshot) -> v1::Snapshot {
     let Snapshot { position, configuration, bytes, digest } = snapshot;
+    let configuration = encode_configuration(configuration);
+    let (index, term) = (position.index.0, position.term.0);
+    v1::Snapshot { index, term, configuration: Some(configuration), bytes, digest }
+}
+
+pub fn encode_configuration(configuration: Configuration) -> v1::Configuration {
     let ids = |ids: BTreeSet<NodeId>| ids.into_iter().map(|id| id.0).collect();
-    let configuration = v1::Configuration {
+    v1::Configuration {
         voters: ids(configuration.voters),
         outgoing: ids(configuration.outgoing),
         learners: ids(configuration.learners),
-    };
-    let (index, term) = (position.index.0, position.term.0);
-    v1::Snapshot { index, term, configuration: Some(configuration), bytes, digest }
+    }
 }
 
 fn decode_snapshot(snapshot: v1::Snapshot) -> Snapshot {
@@ -181,7 +196,12 @@ mod tests {
         let bodies = [
             Body::Chunk { snapshot, stream: 3, number: 4 },
             Body::ChunkReply { stream: 3, next: 5 },
-            Body::RequestVote { pre: true, last: position(7, 2) },
+            Body::RequestVote { pre: true, asked: false, last: position(7, 2) },
+            Body::RequestVote { pre: false, asked: true, last: position(7, 2) },
+            Body::TimeoutNow,
+            Body::ReadIndex { token: u64::MAX },
+            Body::ReadIndexReply { token: 1, index: None },
+            Body::ReadIndexReply { token: 1, index: Some(Index(0)) },
             Body::VoteReply { pre: false, granted: true },
             Body::Append { prev: position(7, 2), entries, commit: Index(6), round: 5 },
             Body::AppendReply { round: 5, outcome: AppendOutcome::Matched(Index(0)) },
@@ -214,7 +234,7 @@ mod tests {
         let append = |prev_index, entries| v1::AppendEntries { prev_index, entries, ..Default::default() };
         let bodies = [
             None,
-            Some(envelope::Body::Hello(v1::Hello {})),
+            Some(envelope::Body::Hello(v1::Hello::default())),
             Some(envelope::Body::AppendEntriesReply(v1::AppendEntriesReply { round: 1, outcome: None })),
             Some(envelope::Body::AppendEntries(append(1, vec![entry]))),
             Some(envelope::Body::AppendEntries(append(u64::MAX, vec![v1::Entry::default()]))),

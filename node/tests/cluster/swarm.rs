@@ -66,6 +66,17 @@ pub struct Swarm {
     pub crashes_in_snapshots: u64,
     /// A crash damages the newest snapshot, where an older one makes up for it.
     pub damaged_snapshots: u64,
+    /// Nodes that are no members at first.
+    pub spares: u64,
+    /// Of the requests, in percent: changes of the membership, and transfers of leadership.
+    pub changes: u64,
+    pub transfers: u64,
+    pub promote_lag_entries_max: u64,
+    /// Of the reads, in percent: those that a node answers itself, whether it leads or not.
+    pub reads_here: u64,
+    pub leases: bool,
+    /// The last node lets others campaign first, for so many timeouts.
+    pub patience: u32,
 }
 
 pub const STRAGGLER_MAX: u64 = 250;
@@ -74,6 +85,7 @@ pub const LATE_COMPLETION_MAX: u64 = 120;
 impl Swarm {
     pub fn draw(random: &mut Random) -> Swarm {
         let compacts = random.percent(60);
+        let changes = random.percent(60);
         Swarm {
             nodes: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5][random.between(0, 9) as usize],
             loss: some(random, 1, 15),
@@ -117,6 +129,13 @@ impl Swarm {
             spoiled_snapshots: some(random, 5, 40),
             crashes_in_snapshots: some(random, 5, 40),
             damaged_snapshots: some(random, 20, 80),
+            spares: if changes { random.between(0, 3) } else { 0 },
+            changes: if changes { random.between(5, 40) } else { 0 },
+            transfers: some(random, 2, 20),
+            promote_lag_entries_max: random.between(0, 8),
+            reads_here: some(random, 10, 90),
+            leases: random.percent(40),
+            patience: some(random, 1, 2) as u32,
         }
     }
 }

@@ -29,7 +29,10 @@ impl World {
         self.witness.compare_with_disks(&self.servers);
         assert_eq!(self.witness.open_reads(&self.servers), 0, "reads were neither answered nor refused");
         let Some(led) = self.servers[&leader].core() else { panic!("{leader} is down") };
-        for (id, server) in &self.servers {
+        let counts = self.witness.counts(leader);
+        assert!(!counts.is_joint(), "{leader} does not leave {counts:?}");
+        for id in &counts.members() {
+            let server = &self.servers[id];
             let Some(core) = server.core() else { panic!("{id} is down") };
             let begin = core.begin().index.max(led.begin().index);
             let tail =

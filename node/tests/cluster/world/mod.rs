@@ -17,8 +17,8 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
 use mkraft_node::raft::{
-    Body, Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName, Status,
-    Term, Write, WriteId,
+    Body, Change, Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName,
+    Status, Term, Write, WriteId,
 };
 
 use super::random::Random;
@@ -38,6 +38,11 @@ const INSTALLATION: u64 = 80 * TICK;
 const LAST_WORDS: u64 = 30 * TICK;
 /// With more than this, a paused server finds no further messages when it wakes.
 const PAUSED_INBOX_MAX: usize = 100;
+
+/// A fifth of the promise is left to clocks that drift, and a tick to the one that may come early.
+fn lease(election_ticks: u32) -> u64 {
+    u64::from(election_ticks - 1) * TICK * 8 / 10
+}
 
 type Link = (NodeId, NodeId);
 
@@ -82,6 +87,14 @@ enum Event {
     Wake(NodeId),
 }
 
+enum Ask {
+    Write,
+    Read,
+    ReadHere,
+    Change(Change),
+    Transfer(Option<NodeId>),
+}
+
 /// A hash over all lines, which are printed only for who replays.
 struct Trace {
     hash: DefaultHasher,
@@ -102,8 +115,8 @@ pub fn run(seed: u64, print: bool) -> Finished {
     let recovered = CHAOS + INSTALLATION + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
     world.run_until(recovered);
     let leader = world.sole_leader();
-    let last = world.ask(leader, true);
-    let read = world.ask(leader, false);
+    let last = world.ask(leader, Ask::Write);
+    let read = world.ask(leader, Ask::Read);
     world.run_until(recovered + LAST_WORDS);
     world.check_recovered(leader, last, read);
     Finished { hash: world.trace.hash.finish(), seen: world.witness.seen }
@@ -113,12 +126,14 @@ impl World {
     fn new(seed: u64, print: bool) -> World {
         let mut random = Random::new(seed);
         let swarm = Swarm::draw(&mut random);
-        let voters = (1..=swarm.nodes).map(NodeId).collect();
+        let voters: BTreeSet<NodeId> = (1..=swarm.nodes).map(NodeId).collect();
+        let all = (1..=swarm.nodes + swarm.spares).map(NodeId);
         let configuration = Configuration { voters, ..Default::default() };
+        let promote_lag_entries_max = swarm.promote_lag_entries_max;
         let mut world = World {
             swarm,
             servers: Servers::new(),
-            witness: Witness::new(configuration.clone()),
+            witness: Witness::new(configuration.clone(), promote_lag_entries_max),
             now: 0,
             events: BTreeMap::new(),
             made: 0,
@@ -134,7 +149,7 @@ impl World {
             random,
         };
         world.trace.note(0, format_args!("{:?}", world.swarm));
-        for &id in &configuration.voters {
+        for id in all {
             let options = Options {
                 id,
                 election_ticks: world.swarm.election_ticks,
@@ -149,10 +164,17 @@ impl World {
                 chunk_bytes: world.swarm.chunk_entries,
                 chunks_per_tick: world.swarm.chunks_per_tick,
                 chunks_inflight_max: world.swarm.chunks_inflight_max,
+                promote_lag_entries_max,
+                patience: if id.0 == world.swarm.nodes { world.swarm.patience } else { 0 },
+                lease: world.swarm.leases.then(|| lease(world.swarm.election_ticks)),
                 seed: world.random.next(),
             };
-            world.servers.insert(id, Server::new(options, configuration.clone()));
-            let drift = if world.swarm.drift { world.random.between(5, 25) } else { TICK };
+            let first =
+                if configuration.voters.contains(&id) { configuration.clone() } else { Default::default() };
+            world.servers.insert(id, Server::new(options, first));
+            // A lease is good within a bound on the drift.
+            let (least, most) = if world.swarm.leases { (9, 11) } else { (5, 25) };
+            let drift = if world.swarm.drift { world.random.between(least, most) } else { TICK };
             world.ticks.insert(id, drift);
             let first = world.random.between(0, TICK);
             world.schedule(first, Event::Tick(id));
@@ -208,7 +230,7 @@ impl World {
                 self.schedule(every, Event::Fault);
                 self.fault();
             }
-            Event::Read(id) if !self.calm && self.servers[&id].is_up() => drop(self.ask(id, false)),
+            Event::Read(id) if !self.calm && self.servers[&id].is_up() => drop(self.ask(id, Ask::Read)),
             Event::Request | Event::Fault | Event::Read(_) => {}
             Event::Restart(id) => {
                 if !self.servers[&id].is_up() {

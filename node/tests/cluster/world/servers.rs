@@ -27,7 +27,9 @@ impl World {
     pub(super) fn process(&mut self, id: NodeId, inputs: Vec<Input>) {
         let before = self.standing(id);
         let mut all = Effects::default();
-        for input in inputs {
+        // As fast as its ticks.
+        let clock = Input::Clock(1 + self.now * TICK / self.ticks[&id]);
+        for input in std::iter::once(clock).chain(inputs) {
             let Some(effects) = self.server(id).step(input) else { return };
             self.witness.stepped(&self.servers, id, &effects);
             all.absorb(effects);
