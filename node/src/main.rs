@@ -50,6 +50,8 @@ enum Command {
     Kv(KvArgs),
     /// Ask each node what it knows
     Status(Nodes),
+    /// See and change who the members of a cluster are, and who leads it
+    Members(client::OperateArgs),
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Dump { data_dir } => dump(&data_dir).map(|()| ExitCode::SUCCESS),
         Command::Verify { data_dir, json } => verify(&data_dir, json),
         Command::Kv(args) => block_on(client::kv(args)).and_then(|outcome| show(outcome?)),
+        Command::Members(args) => block_on(client::operate(args)).and_then(|outcome| show(outcome?)),
         Command::Status(nodes) => block_on(client::status(&nodes)).and_then(|outcome| show(outcome?)),
     };
     result.unwrap_or_else(|error| {
