@@ -3,14 +3,17 @@
 //! In: what a finding is about, and the clients' operations joined to the nodes' entries. Out: few sentences. Never: a
 //! verdict; a fact that no line tells.
 
-use std::collections::{BTreeMap, HashMap};
+mod unordered;
+
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::about::{About, EntryId};
 use super::evidence::NodeRef;
 use super::joined::{Joined, Joint, Standing};
 use super::verdict::count;
-use crate::history::{Datum, Ended, Operation};
+use crate::history::{Ended, Operation};
+use unordered::unordered;
 
 /// Sentences for one finding at most; then how many more operations there are.
 const TOLD_MAX: usize = 4;
@@ -62,112 +65,6 @@ fn touched<'j>(joined: &Joined, entries: impl Iterator<Item = (EntryId, &'j Join
         ));
     }
     told
-}
-
-/// What clients saw and no order explains: what each read missed, or what became of each write.
-fn unordered(joined: &Joined, operations: &[usize]) -> Vec<String> {
-    let history = &joined.evidence.history.operations;
-    let core: Vec<(usize, &Operation)> =
-        operations.iter().filter_map(|&number| Some((number, history.get(number)?))).collect();
-    let makers = makers(joined, &core);
-    let mut told = Vec::new();
-    let mut explained: Vec<usize> = Vec::new();
-    for &(number, read) in &core {
-        let Some(saw) = seen(read) else { continue };
-        let own = makers.get(&saw.to_string()).copied();
-        if own.is_none() && !saw.is_null() {
-            told.push(format!("{} saw what no operation of the history wrote", called(read)));
-            continue;
-        }
-        // What failed for certain must not be seen.
-        if let Some((_, failed)) = own.filter(|(_, maker)| maker.ended == Ended::Fail) {
-            told.push(format!("{} saw {}, {}", called(read), named(failed), ended(joined, failed)));
-            continue;
-        }
-        let Some((missed, write, entry, joint)) = missed(joined, &core, (number, read), own) else {
-            continue;
-        };
-        let Some(known) = joint.commits.first().or(joint.applied.first()) else { continue };
-        let verb = if joint.commits.is_empty() { "applied" } else { "committed" };
-        let stood = standing(joined, read, known.term);
-        told.push(format!(
-            "{} missed {}: entry {}, term {}, {verb} by {} at {}{stood}",
-            called(read),
-            named(write),
-            entry.index,
-            entry.term,
-            joined.evidence.name(known.node),
-            joined.evidence.at(known.t),
-        ));
-        explained.push(missed);
-    }
-    for &(number, _) in core.iter().filter(|(number, _)| !explained.contains(number)) {
-        told.extend(joined.entries_of(number).take(2).map(|(entry, joint)| fate(joined, entry, joint)));
-    }
-    told.truncate(TOLD_MAX + 2);
-    told
-}
-
-/// The newest entry among the operations that the read should have seen: known to be committed before it was asked,
-/// and above the entry of what it saw.
-fn missed<'j, 'e>(
-    joined: &'j Joined<'e>,
-    core: &[(usize, &'e Operation)],
-    (number, read): (usize, &Operation),
-    own: Option<(usize, &Operation)>,
-) -> Option<(usize, &'e Operation, EntryId, &'j Joint)> {
-    let saw = own.and_then(|(number, _)| joined.entries_of(number).map(|(entry, _)| entry.index).max());
-    if own.is_some() && saw.is_none() {
-        return None;
-    }
-    let writes = core.iter().filter(|(other, write)| *other != number && makes(write).is_some());
-    let entries = writes.flat_map(|&(number, write)| {
-        joined.entries_of(number).map(move |(entry, joint)| (number, write, entry, joint))
-    });
-    let before = |joint: &Joint| {
-        let known = joint.commits.first().or(joint.applied.first());
-        known.is_some_and(|known| known.t <= read.invoked_at)
-    };
-    let newer = entries.filter(|(_, _, entry, joint)| Some(entry.index) > saw && before(joint));
-    newer.max_by_key(|(_, _, entry, _)| entry.index)
-}
-
-/// By what they made: the operations that wrote what the reads among these saw, wherever in the history they stand.
-fn makers<'e>(joined: &Joined<'e>, core: &[(usize, &Operation)]) -> HashMap<String, (usize, &'e Operation)> {
-    let mut makers: HashMap<String, (usize, &Operation)> = HashMap::new();
-    let wanted: Vec<(&Operation, Datum)> =
-        core.iter().filter_map(|(_, read)| Some((*read, seen(read)?))).collect();
-    for (number, operation) in joined.evidence.history.operations.iter().enumerate() {
-        let Some(made) = makes(operation) else { continue };
-        if wanted.iter().any(|(read, saw)| *saw == made && read.key == operation.key) {
-            let maker = makers.entry(made.to_string()).or_insert((number, operation));
-            if maker.1.ended == Ended::Fail {
-                *maker = (number, operation);
-            }
-        }
-    }
-    makers
-}
-
-/// What a register's operation saw, when it saw one value.
-fn seen(operation: &Operation) -> Option<Datum> {
-    let saw = match (&*operation.f, &operation.seen, operation.ended) {
-        ("read", _, Ended::Ok) => operation.result.clone(),
-        ("cas", Some(seen), _) => seen.clone(),
-        ("cas", None, Ended::Ok) => operation.value.as_array()?.first()?.clone().into(),
-        _ => return None,
-    };
-    (saw.as_array().is_none() && saw.as_object().is_none()).then_some(saw)
-}
-
-/// What a register's operation writes.
-fn makes(operation: &Operation) -> Option<Datum> {
-    match &*operation.f {
-        "write" => Some(operation.value.clone()),
-        "cas" if operation.seen.is_none() => operation.value.as_array()?.get(1).cloned().map(Datum::from),
-        "delete" => Some(Datum::NULL),
-        _ => None,
-    }
 }
 
 /// `, while n3 still led term 3`
@@ -247,6 +144,7 @@ fn what(operation: &Operation) -> String {
     let of = key.as_deref().unwrap_or("");
     match (&**f, value.as_array().map(Vec::as_slice)) {
         ("read", _) if key.is_some() => format!("read of {of} that saw {}", short(&operation.result)),
+        ("read", _) => format!("read that saw {}", short(&operation.result)),
         ("cas", Some([expected, new])) => format!("cas of {of} from {} to {}", short(expected), short(new)),
         ("delete", _) => format!("delete of {of}"),
         (f, _) if value.is_null() => f.to_owned(),
