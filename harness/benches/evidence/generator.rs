@@ -62,7 +62,7 @@ struct Node {
     held: u64,
     commit: u64,
     term: u64,
-    vote: usize,
+    vote: Option<usize>,
     ends: Vec<&'static str>,
 }
 
@@ -93,7 +93,7 @@ impl<'r> Cluster<'r> {
                 held: 0,
                 commit: 0,
                 term: 0,
-                vote: 0,
+                vote: None,
                 ends,
             });
         }
@@ -118,7 +118,7 @@ impl<'r> Cluster<'r> {
 
     fn run(&mut self) -> io::Result<()> {
         for node in 0..self.nodes.len() {
-            self.begin(node, 1)?;
+            self.begin(node)?;
             self.end(node)?;
         }
         self.elect(0)?;
@@ -247,7 +247,7 @@ impl<'r> Cluster<'r> {
         self.nodes[node].ends.push(r#"{"answered":true,"end":{"signal":9}}"#);
         self.nodes[node].file = boot_file(self.root, &self.nodes[node].name, boot)?;
         (self.nodes[node].boot, self.nodes[node].seq) = (boot, 0);
-        self.begin(node, self.nodes[node].term)?;
+        self.begin(node)?;
         self.end(node)?;
         self.recovered(node)?;
         let commit = self.nodes[node].commit;
@@ -260,10 +260,10 @@ impl<'r> Cluster<'r> {
     }
 
     /// The boot line.
-    fn begin(&mut self, node: usize, _term: u64) -> io::Result<()> {
+    fn begin(&mut self, node: usize) -> io::Result<()> {
         self.start(node, "boot");
         let Node { line, term, vote, held, .. } = &mut self.nodes[node];
-        let vote = if *term == 0 { "null".to_owned() } else { format!("\"n{}\"", *vote + 1) };
+        let vote = vote.map_or("null".to_owned(), |vote| format!("\"n{}\"", vote + 1));
         write!(
             line,
             r#","version":"generated","term":{term},"vote":{vote},"commit":0,"snapshot":0,"first":1,"last":{held}"#
@@ -335,14 +335,15 @@ impl<'r> Cluster<'r> {
     fn role(&mut self, node: usize, term: u64, role: &str, leader: Option<usize>) -> io::Result<()> {
         self.start(node, "role");
         let leader = leader.map_or("null".to_owned(), |leader| format!("\"n{}\"", leader + 1));
-        self.nodes[node].term = term;
+        let before = std::mem::replace(&mut self.nodes[node].term, term);
+        self.nodes[node].vote = self.nodes[node].vote.filter(|_| before == term);
         write!(self.nodes[node].line, r#","term":{term},"role":"{role}","leader":{leader}"#)?;
         self.end(node)
     }
 
     fn cast(&mut self, node: usize, term: u64, candidate: usize) -> io::Result<()> {
         self.start(node, "vote");
-        self.nodes[node].vote = candidate;
+        self.nodes[node].vote = Some(candidate);
         write!(self.nodes[node].line, r#","term":{term},"for":"n{}""#, candidate + 1)?;
         self.end(node)
     }
@@ -394,7 +395,7 @@ impl<'r> Cluster<'r> {
             let dump = root.join("nodes").join(&self.nodes[node].name).join("dump.jsonl");
             self.nodes[node].file = BufWriter::with_capacity(1 << 18, File::create(dump)?);
             (self.nodes[node].seq, self.nodes[node].boot) = (0, 0);
-            self.begin(node, 0)?;
+            self.begin(node)?;
             self.end(node)?;
             self.recovered(node)?;
             self.nodes[node].file.flush()?;

@@ -9,6 +9,7 @@ use mkraft_proto::evidence::Outcome;
 
 use super::about::{About, EntryId};
 use super::evidence::{Act, Evidence, Kinds, NodeRef, history_witness};
+use super::pool::Visited;
 use super::replay::Replay;
 use super::verdict::{Finding, Tally, Witness};
 use crate::history::{Ended, Operation};
@@ -95,6 +96,7 @@ impl Place {
 }
 
 fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), Write>) {
+    let mut visited = Visited::default();
     for (node, facts) in evidence.nodes() {
         for (boot, fact) in facts
             .boots
@@ -103,7 +105,9 @@ fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), Write>) {
             .flat_map(|(at, boot)| boot.facts.iter().map(move |fact| (at, fact)))
         {
             let Act::Apply { first, entries } = fact.act else { continue };
-            for (index, entry) in (first..).zip(facts.applied(entries)) {
+            // Only the first application counts here.
+            let old = visited.visit(entries);
+            for (index, entry) in (first..).zip(facts.applied(entries)).skip(old) {
                 if entry.outcome != Outcome::Applied || (entry.session, entry.sequence) == (0, 0) {
                     continue;
                 }

@@ -7,6 +7,7 @@ use mkraft_proto::evidence::Outcome;
 use super::about::About;
 use super::by_index::ByIndex;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, history_witness};
+use super::pool::Visited;
 use super::verdict::{Finding, Tally, Verdict, Witness};
 use crate::history::Ended;
 
@@ -22,18 +23,22 @@ pub fn exactly_once(evidence: &Evidence) -> Verdict {
     let total = evidence.nodes().map(|(_, node)| node.applications()).sum();
     let mut outcomes: ByIndex<(Outcome, Line)> = ByIndex::new(total);
     let mut effects: Vec<Effect> = Vec::new();
+    let (mut visited, mut all_agree) = (Visited::default(), true);
     for (node, facts) in evidence.nodes() {
         for (place, boot) in facts.boots.iter().enumerate() {
             for fact in &boot.facts {
                 let Act::Apply { first, entries } = fact.act else { continue };
                 let line = Line { node, place: place as u32, line: fact.line };
-                for (index, entry) in (first..).zip(facts.applied(entries)) {
+                // As long as all agree, the same application says nothing new.
+                let old = if all_agree { visited.visit(entries) } else { 0 };
+                for (index, entry) in (first..).zip(facts.applied(entries)).skip(old) {
                     if entry.session == 0 {
                         continue;
                     }
                     tally.examined += 1;
                     match outcomes.get(index) {
                         Some((before, other)) if *before != entry.outcome => {
+                            all_agree = false;
                             tally.violated(outcome_differs(
                                 evidence,
                                 index,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::about::{About, EntryId};
 use super::by_index::ByIndex;
 use super::evidence::{Act, Boot, Entry, Evidence, Fact, Kinds, NodeRef, witness};
+use super::pool::Visited;
 use super::replay::{Log, Misfit, Replay};
 use super::verdict::{Finding, Tally, Verdict, Witness};
 
@@ -18,6 +19,7 @@ use super::verdict::{Finding, Tally, Verdict, Witness};
 pub fn log_matching(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut known = Positions::new(evidence);
+    let (mut visited, mut all_agree) = (Visited::default(), true);
     for (node, facts) in evidence.nodes() {
         let mut replay = Replay::default();
         let mut differed = false;
@@ -28,8 +30,10 @@ pub fn log_matching(evidence: &Evidence) -> Verdict {
                     tally.violated(unfit(evidence, node, boot, fact, misfit));
                 }
                 let Act::Append { first, entries, .. } = fact.act else { continue };
-                for (index, held) in (first..).zip(facts.appended(entries)) {
-                    tally.examined += 1;
+                tally.examined += u64::from(entries.len);
+                // As long as all agree, the same log says nothing new.
+                let old = if all_agree { visited.visit(entries) } else { 0 };
+                for (index, held) in (first..).zip(facts.appended(entries)).skip(old) {
                     let (chain, entry) = (held.chain().unwrap_or(0), held.entry);
                     let seen = Seen { chain, entry, node, place: place as u32, line: fact.line };
                     let Some(before) = known.meet(index, seen) else { continue };
@@ -37,7 +41,7 @@ pub fn log_matching(evidence: &Evidence) -> Verdict {
                     if !differed {
                         tally.violated(difference(evidence, index, &before, &seen));
                     }
-                    differed = true;
+                    (differed, all_agree) = (true, false);
                 }
             }
         }

@@ -58,6 +58,24 @@ impl Span {
     }
 }
 
+/// What of a pool was looked at already: its first places, as far as they were met without a hole. Who goes over all
+/// files in the order in which they were read meets them all.
+#[derive(Debug, Default)]
+pub struct Visited {
+    upto: u32,
+}
+
+impl Visited {
+    /// Looks at a stretch. Returns how many of its entries, from its begin, had been looked at before.
+    pub fn visit(&mut self, span: Span) -> usize {
+        let before = self.upto.saturating_sub(span.start).min(span.len);
+        if span.start <= self.upto {
+            self.upto = self.upto.max(span.end());
+        }
+        before as usize
+    }
+}
+
 /// More entries than a place can count.
 #[derive(Debug)]
 pub struct Full;
@@ -291,6 +309,16 @@ mod tests {
             }
         }
         assert!(shared > 10_000, "{shared}");
+    }
+
+    #[test]
+    fn what_was_visited_is_not_new_again() {
+        let mut visited = Visited::default();
+        let spans = [(0, 4, 0), (4, 2, 0), (0, 6, 6), (4, 5, 2), (9, 1, 0), (3, 2, 2), (10, 0, 0), (8, 4, 2)];
+        let spans = spans.into_iter().chain([(20, 4, 0), (20, 4, 0), (12, 10, 0), (20, 4, 2)]);
+        for (start, len, before) in spans {
+            assert_eq!(visited.visit(Span { start, len }), before, "{start} {len}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! A line that cannot be read, a step in `seq`, a boot or a node that is not there make a [`Gap`] and not an error:
 //! what is left may still show a violation, and the checks that needed the line say unknown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub enum EvidenceError {
     Scenario(#[from] ScenarioError),
     #[error("failed to read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{}: expected each node once", path.display())]
+    NodeTwice { path: PathBuf },
     #[error("{}: more than 4 294 967 295 entries or lines", path.display())]
     TooLarge { path: PathBuf },
 }
@@ -53,6 +55,10 @@ impl Evidence {
 
         let mut ids: Vec<String> = info.nodes.iter().map(|node| node.id.clone()).collect();
         let known = ids.len();
+        let once: HashSet<&String> = ids.iter().collect();
+        if once.len() < known {
+            return Err(EvidenceError::NodeTwice { path: folder.info() });
+        }
         let strangers = list(&folder.nodes())?.into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>();
         ids.extend(strangers);
         ids.iter().for_each(|id| _ = reader.names.of(id));

@@ -22,6 +22,9 @@ const STRONG: Style = Style::new().bold();
 /// Of one check: the first ones tell the story, and the page has the others.
 const FINDINGS_SHOWN: usize = 3;
 
+/// A longer name of a place is not lined up with others.
+const PLACE_MAX: usize = 60;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// Each root cause, and in a line what follows from it.
@@ -265,7 +268,7 @@ impl Page {
             line => format!("{}:{line}", witness.file),
         };
         let places: Vec<_> = finding.witnesses.iter().map(place).collect();
-        let width = places.iter().map(String::len).max().unwrap_or(0);
+        let width = places.iter().map(String::len).max().unwrap_or(0).min(PLACE_MAX);
         for (place, witness) in places.iter().zip(&finding.witnesses) {
             let place = self.paint(FAINT, &format!("{place:width$}"));
             // A witness alone often says just what the finding says.

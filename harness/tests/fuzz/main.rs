@@ -123,7 +123,7 @@ fn a_damaged_run_folder_is_judged_or_refused() {
                 1 => {
                     let parent = path.parent().unwrap();
                     if parent != folder.path() {
-                        fs::remove_dir_all(parent).unwrap();
+                        _ = fs::remove_dir_all(parent);
                         _ = fs::write(parent, bytes);
                     }
                 }
@@ -199,4 +199,33 @@ fn a_damaged_history_of_others_is_judged_or_refused() {
             assert!(!report::one_check(&model.judge(&book), true).is_empty());
         }
     });
+}
+
+/// Inputs that made it panic once.
+#[test]
+fn a_node_named_twice_is_refused() {
+    let innocent = kept().into_iter().find(|folder| folder.ends_with("innocent")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    Whole::read(&innocent).write(folder.path());
+    let run = RunFolder::new(folder.path());
+    let text = fs::read_to_string(run.info()).unwrap();
+    fs::write(run.info(), text.replacen("\"n2\"", "\"n1\"", 1)).unwrap();
+    let error = judge(&run).unwrap_err().to_string();
+    assert!(error.contains("run.json: expected each node once"), "{error}");
+}
+
+#[test]
+fn results_with_names_and_counts_beyond_reason_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let guilty = kept().into_iter().find(|folder| folder.ends_with("log-matching")).unwrap();
+    Whole::read(&guilty).write(folder.path());
+    let run = RunFolder::new(folder.path());
+    let mut results = judge(&run).unwrap().results;
+    let findings = results.checks.iter_mut().flat_map(|check| &mut check.verdict.findings);
+    findings.flat_map(|finding| &mut finding.witnesses).for_each(|witness| witness.file = "x".repeat(70_000));
+    for counts in results.numbers.functions.values_mut() {
+        (counts.ok, counts.fail) = (u64::MAX, u64::MAX);
+    }
+    assert!(report::terminal(&results, &run, Detail::All, true).contains("xxx"));
+    assert!(!report::line(&results).is_empty());
 }
