@@ -114,6 +114,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let outbox = Outbox::default();
     // A process's hasher keys are drawn from the system's randomness.
     let options = config.options(RandomState::new().hash_one(config.id));
+    let folder = storage.identity().folder;
     let parts = Parts {
         options,
         initial,
@@ -128,8 +129,14 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let (driver, status) = Driver::new(parts)?;
     tracing::info!(id = %config.id, listen = %config.listen, "up");
 
-    let transport =
-        Transport { id: config.id, peers: config.peers.clone(), inbox: inbox.clone(), outbox, status };
+    let transport = Transport {
+        id: config.id,
+        peers: config.peers.clone(),
+        folder,
+        inbox: inbox.clone(),
+        outbox,
+        status,
+    };
     let driver = std::thread::Builder::new().name("driver".into()).spawn(move || {
         let mut driver = driver;
         // Declared last, so dropped first: a panic ends the process before the driver drops those who wait.

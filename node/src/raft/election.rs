@@ -131,9 +131,8 @@ impl Raft {
     /// True while a leader that this node has heard, in whatever term, in this boot or perhaps the one before, may
     /// answer reads because nobody else can be elected.
     fn is_bound_by_lease(&self) -> bool {
-        // Who leads knows of its own lease, and who has never been in a term has promised nothing.
-        let promised = self.options.lease.is_some() && self.term > Term(0);
-        promised && !matches!(self.role, Role::Leader(_)) && self.heard_elapsed < self.options.election_ticks
+        let promises = self.options.lease.is_some() && !matches!(self.role, Role::Leader(_));
+        promises && self.heard_elapsed < self.options.election_ticks
     }
 
     /// A leader that no quorum answers steps down, so that its clients look elsewhere.

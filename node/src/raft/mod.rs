@@ -292,7 +292,7 @@ pub struct Raft {
     forwarded: Forwarded,
     /// As [`Input::Clock`] last said.
     now: u64,
-    /// Ticks since this node has heard a leader, of whatever term, or has booted.
+    /// Ticks since this node has heard a leader, of whatever term, or has booted and may have heard one before.
     heard_elapsed: u32,
     /// Ticks since a leader was heard, a vote was given or a campaign begun; for a leader, since it last
     /// counted its followers.
@@ -352,7 +352,8 @@ impl Raft {
             handover: None,
             forwarded: Forwarded::new(options_seed),
             now: 0,
-            heard_elapsed: 0,
+            // Who has never been in a term has heard nobody.
+            heard_elapsed: if term == Term(0) { u32::MAX } else { 0 },
             election_elapsed: 0,
             election_timeout: 0,
             writes: 0,

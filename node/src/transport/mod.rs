@@ -5,6 +5,7 @@
 //! request is told "busy".
 
 mod admin;
+mod folders;
 mod kv;
 mod outbound;
 mod raft;
@@ -23,6 +24,8 @@ use mkraft_proto::v1::raft_server::RaftServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::server::TcpIncoming;
+
+use folders::Folders;
 
 use crate::driver::Inbox;
 use crate::raft::{Message, NodeId, Status};
@@ -148,6 +151,8 @@ impl Drop for Registration {
 pub struct Transport {
     pub id: NodeId,
     pub peers: BTreeMap<NodeId, String>,
+    /// Which data folder this node keeps.
+    pub folder: u128,
     pub inbox: Inbox,
     pub outbox: Outbox,
     pub status: watch::Receiver<NodeStatus>,
@@ -175,12 +180,14 @@ impl Transport {
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let Transport { id, peers, inbox, outbox, status } = self;
+        let Transport { id, peers, folder, inbox, outbox, status } = self;
+        let folders = Folders::new(folder);
         for (&peer, address) in &peers {
-            tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox.clone(), outbox.clone()));
+            let (inbox, outbox, folders) = (inbox.clone(), outbox.clone(), folders.clone());
+            tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox, outbox, folders));
         }
         let known: BTreeSet<NodeId> = peers.keys().copied().collect();
-        let raft = raft::Service::new(id, known.clone(), inbox.clone(), outbox);
+        let raft = raft::Service::new(id, known.clone(), inbox.clone(), outbox, folders);
         let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let admin = AdminServer::new(admin::Service::new(id, known, inbox.clone(), status));
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 use super::{
-    Direction, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration, wire,
+    Direction, Folders, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration, wire,
 };
 use crate::causes::with_causes;
 use crate::driver::{Event, Inbox};
@@ -25,14 +25,21 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Opens the stream again and again, as long as the node lives. Of a peer that stays away, one line tells.
-pub async fn keep_stream(id: NodeId, peer: NodeId, address: String, inbox: Inbox, outbox: Outbox) {
+pub async fn keep_stream(
+    id: NodeId,
+    peer: NodeId,
+    address: String,
+    inbox: Inbox,
+    outbox: Outbox,
+    folders: Folders,
+) {
     let mut last_error = None;
     for epoch in 1.. {
         let opened = || {
             tracing::info!(%peer, address, "a stream is open");
             last_error = None;
         };
-        let result = exchange(id, peer, &address, epoch, &inbox, &outbox, opened).await;
+        let result = exchange((id, peer), &address, epoch, &inbox, &outbox, &folders, opened).await;
         match result.map_err(|error| error.message().to_owned()) {
             Ok(()) => tracing::debug!(%peer, address, "the stream has ended"),
             Err(error) if last_error.as_ref() != Some(&error) => {
@@ -46,12 +53,12 @@ pub async fn keep_stream(id: NodeId, peer: NodeId, address: String, inbox: Inbox
 }
 
 async fn exchange(
-    id: NodeId,
-    peer: NodeId,
+    (id, peer): (NodeId, NodeId),
     address: &str,
     epoch: u64,
     inbox: &Inbox,
     outbox: &Outbox,
+    folders: &Folders,
     on_open: impl FnOnce(),
 ) -> Result<(), Status> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -65,11 +72,13 @@ async fn exchange(
     let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
     let (_registration, receiver) = Registration::new(outbox, Direction::Requests, peer, epoch);
-    let hello = envelope::Body::Hello(Hello::default());
+    let hello = envelope::Body::Hello(Hello { folder: folders.own_bytes().into() });
     let hello = Envelope { from: id.0, to: peer.0, term: 0, body: Some(hello) };
     let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;
-    let mut replies = opened.map_err(|_| Status::deadline_exceeded("not accepted in time"))??.into_inner();
+    let opened = opened.map_err(|_| Status::deadline_exceeded("not accepted in time"))??;
+    folders.check_signed(peer, opened.metadata())?;
+    let mut replies = opened.into_inner();
     on_open();
     while let Some(envelope) = replies.message().await? {
         // On a stream to one peer, only that peer speaks, and only in replies.

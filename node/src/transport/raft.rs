@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Direction, Outbox, Registration, wire};
+use super::{Direction, Folders, Outbox, Registration, wire};
 use crate::driver::Inbox;
 use crate::raft::NodeId;
 
@@ -17,18 +17,25 @@ pub struct Service {
     peers: BTreeSet<NodeId>,
     inbox: Inbox,
     outbox: Outbox,
+    folders: Folders,
     /// Counts inbound streams: each has an epoch of its own.
     streams: std::sync::atomic::AtomicU64,
 }
 
 impl Service {
-    pub fn new(id: NodeId, peers: BTreeSet<NodeId>, inbox: Inbox, outbox: Outbox) -> Service {
-        Service { id, peers, inbox, outbox, streams: Default::default() }
+    pub fn new(
+        id: NodeId,
+        peers: BTreeSet<NodeId>,
+        inbox: Inbox,
+        outbox: Outbox,
+        folders: Folders,
+    ) -> Service {
+        Service { id, peers, inbox, outbox, folders, streams: Default::default() }
     }
 
     /// The peer that the first envelope of a stream names.
     fn greeted_by(&self, first: Option<Envelope>) -> Result<NodeId, Status> {
-        let Some(Envelope { from, to, body: Some(envelope::Body::Hello(_)), .. }) = first else {
+        let Some(Envelope { from, to, body: Some(envelope::Body::Hello(hello)), .. }) = first else {
             return Err(Status::invalid_argument("a stream begins with a greeting"));
         };
         let peer = NodeId(from);
@@ -38,6 +45,7 @@ impl Service {
         if !self.peers.contains(&peer) {
             return Err(Status::permission_denied(format!("{peer} is no peer of {}", self.id)));
         }
+        self.folders.check_bytes(peer, &hello.folder)?;
         Ok(peer)
     }
 }
@@ -84,6 +92,9 @@ impl Raft for Service {
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(replies).map(Ok))))
+        let mut response: Response<Self::ExchangeStream> =
+            Response::new(Box::pin(ReceiverStream::new(replies).map(Ok)));
+        self.folders.sign(response.metadata_mut());
+        Ok(response)
     }
 }

@@ -386,7 +386,7 @@ impl Witness {
                 }
                 let (_, counts) = self.in_force(&view.log, &view.first);
                 let voted = |voter| voter == id || self.votes.get(&(voter, term)) == Some(&id);
-                assert!(counts.quorum_reached(voted), "{id} leads {term} without the votes of {counts:?}");
+                assert!(agreed(&counts, voted), "{id} leads {term} without the votes of {counts:?}");
                 let (index, _) = self.in_force(&view.log, &view.first);
                 let kept = &view.log[..index.prev().0 as usize];
                 let removed = index > view.commit && self.in_force(kept, &view.first).1.has_voter(id);
@@ -404,7 +404,7 @@ impl Witness {
             let holds = |voter: NodeId| servers[&voter].disk.durable.covers(position);
             let view = &self.views[&id];
             let (_, counts) = self.in_force(&view.log, &view.first);
-            assert!(counts.quorum_reached(holds), "{id} commits {position:?} without a quorum of {counts:?}");
+            assert!(agreed(&counts, holds), "{id} commits {position:?} without a quorum of {counts:?}");
             let view = &self.views[&id];
             let fresh = &view.log[view.commit.0 as usize..commit.0 as usize];
             self.seen.inherited += fresh.iter().filter(|(held, _)| *held < term).count() as u64;
@@ -620,6 +620,12 @@ impl Request {
             | Request::Operation { to, .. } => to,
         }
     }
+}
+
+/// By the witness' own count, not the core's: more than half of the voters, and of the outgoing ones too (§6).
+fn agreed(counts: &Configuration, agrees: impl Fn(NodeId) -> bool) -> bool {
+    let majority = |ids: &BTreeSet<NodeId>| 2 * ids.iter().filter(|id| agrees(**id)).count() > ids.len();
+    majority(&counts.voters) && (counts.outgoing.is_empty() || majority(&counts.outgoing))
 }
 
 fn running(servers: &Servers, id: NodeId) -> (&Server, &Raft) {
