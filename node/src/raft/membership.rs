@@ -115,33 +115,36 @@ impl Configuration {
         (bytes.is_empty() && found.is_possible()).then_some(found)
     }
 
-    /// What it is to be after a change; this one is not joint.
-    fn changed_by(&self, change: &Change) -> Result<Configuration, Unfit> {
+    /// What it is to be after a change that is not unfit; this one is not joint.
+    fn changed_by(&self, change: &Change) -> Configuration {
+        let Change { add, promote, remove } = change;
+        let mut next = self.clone();
+        next.learners.extend(add);
+        next.learners.retain(|id| !promote.contains(id) && !remove.contains(id));
+        next.voters.extend(promote);
+        next.voters.retain(|id| !remove.contains(id));
+        next
+    }
+
+    /// Why a change can never be made to this one.
+    fn unfit(&self, change: &Change) -> Option<Unfit> {
         let Change { add, promote, remove } = change;
         let twice = add.iter().find(|id| promote.contains(id) || remove.contains(id));
         if let Some(&id) = twice.or(promote.intersection(remove).next()) {
-            return Err(Unfit::NamedTwice(id));
+            return Some(Unfit::NamedTwice(id));
         }
         if let Some(&id) = add.intersection(&self.voters).next() {
-            return Err(Unfit::AlreadyVoter(id));
+            return Some(Unfit::AlreadyVoter(id));
         }
-        let mut next = self.clone();
-        next.learners.extend(add);
-        for id in promote {
-            if !next.voters.contains(id) && !next.learners.remove(id) {
-                return Err(Unfit::NoLearner(*id));
-            }
-            next.voters.insert(*id);
+        if let Some(&id) = promote.iter().find(|id| !self.voters.contains(id) && !self.learners.contains(id))
+        {
+            return Some(Unfit::NoLearner(id));
         }
-        next.voters.retain(|id| !remove.contains(id));
-        next.learners.retain(|id| !remove.contains(id));
+        let next = self.changed_by(change);
         if next.voters.is_empty() {
-            return Err(Unfit::NoVoters);
+            return Some(Unfit::NoVoters);
         }
-        if next.members().len() > MEMBERS_MAX {
-            return Err(Unfit::TooMany(MEMBERS_MAX));
-        }
-        Ok(next)
+        (next.members().len() > MEMBERS_MAX).then_some(Unfit::TooMany(MEMBERS_MAX))
     }
 }
 
@@ -152,21 +155,21 @@ impl Raft {
             return self.effects.reply.push(Reply::NotLeader { id, leader });
         };
         let configurations = &self.configurations;
+        let next = configurations.current().changed_by(change);
         let refused = if self.commit < leader.first {
             // Until then it may not know of a change that is committed (thesis §4.1; raft-dev, July 2015).
-            Err(Refusal::NotReady)
+            Some(Refusal::NotReady)
         } else if configurations.current().is_joint() || configurations.index() > self.commit {
-            Err(Refusal::ChangeUnderWay)
+            Some(Refusal::ChangeUnderWay)
         } else if self.handover.is_some() {
-            Err(Refusal::HandingOver)
+            Some(Refusal::HandingOver)
         } else {
-            let next = configurations.current().changed_by(change).map_err(Refusal::Unfit);
-            next.and_then(|next| self.check_promoted(&next).map(|()| next))
+            let unfit = configurations.current().unfit(change).map(Refusal::Unfit);
+            unfit.or_else(|| self.lagging(&next))
         };
-        let next = match refused {
-            Ok(next) => next,
-            Err(why) => return self.effects.reply.push(Reply::Refused { id, why }),
-        };
+        if let Some(why) = refused {
+            return self.effects.reply.push(Reply::Refused { id, why });
+        }
         let current = self.configurations.current();
         if next == *current {
             // Done before. Once it is sure that this leader still leads, it is sure that this still holds.
@@ -180,18 +183,18 @@ impl Raft {
 
     /// Without a bound here, a change could leave a majority that lacks so much that nothing commits for long
     /// (thesis §4.2.1).
-    fn check_promoted(&self, next: &Configuration) -> Result<(), Refusal> {
-        let Role::Leader(leader) = &self.role else { return Ok(()) };
+    fn lagging(&self, next: &Configuration) -> Option<Refusal> {
+        let Role::Leader(leader) = &self.role else { return None };
         let last = self.log.last().index.0;
         for id in next.voters.difference(&self.configurations.current().voters) {
             let Some(progress) = leader.progress.get(id) else { continue };
             let lacks = last - progress.match_index.0;
             let follows = matches!(progress.flow, Flow::Replicate(_));
             if !follows || lacks > self.options.promote_lag_entries_max {
-                return Err(Refusal::Lagging { node: *id, lacks });
+                return Some(Refusal::Lagging { node: *id, lacks });
             }
         }
-        Ok(())
+        None
     }
 
     fn append_configuration(&mut self, configuration: Configuration) {
@@ -268,7 +271,8 @@ mod tests {
     fn a_change_is_what_it_says_or_names_what_is_wrong() {
         let from = configuration(&[1, 2, 3], &[], &[4]);
         let change = |add: &[u64], promote: &[u64], remove: &[u64]| {
-            from.changed_by(&Change { add: ids(add), promote: ids(promote), remove: ids(remove) })
+            let change = Change { add: ids(add), promote: ids(promote), remove: ids(remove) };
+            from.unfit(&change).map_or_else(|| Ok(from.changed_by(&change)), Err)
         };
         assert_eq!(change(&[5], &[], &[]), Ok(configuration(&[1, 2, 3], &[], &[4, 5])));
         assert_eq!(change(&[4], &[1], &[9]), Ok(from.clone()), "all of it is done already");
