@@ -86,7 +86,7 @@ async fn get(cluster: &Cluster, key: &'static str) -> Option<String> {
     loop {
         let leader = leader_after(cluster, 0).await;
         let mut client = client(cluster.client_addresses()[&leader.node]);
-        let request = GetRequest { key: key.into(), stale: false };
+        let request = GetRequest { key: key.into(), stale: false, here: false };
         match tokio::time::timeout(Duration::from_secs(2), client.get(request)).await {
             Ok(Ok(reply)) => {
                 return reply.into_inner().value.map(|value| String::from_utf8(value.to_vec()).unwrap());

@@ -121,13 +121,7 @@ fn every_kind_of_load_does_all_it_can_and_every_node_agrees_what_that_was() {
         let output = place.run(&node_program()).output().unwrap();
         let run = place.out().join("short-5");
         assert!(!text(&output).contains("not read at the end"), "{kind}: {}", text(&output));
-        let results: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(run.join("results.json")).unwrap()).unwrap();
-        // Among them that each function succeeded, that a write did after the heal, and that none was done twice.
-        let checks = results["checks"].as_array().unwrap().iter();
-        for check in checks.filter(|check| check["name"] != "linearizability") {
-            assert_eq!(check["status"], "holds", "{kind}: {}", text(&output));
-        }
+        assert_eq!(output.status.code(), Some(0), "{kind}: {}", text(&output));
         let history = History::read(&run.join("history.jsonl")).unwrap();
         let last = history.operations.last().unwrap();
         let looked = if kind == "lock" { "release" } else { "read or txn" };

@@ -4,12 +4,11 @@
 
 mod fake;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fake::Manner;
 use fake::load::run;
-use fake::{Fakes, Manner};
 use mkraft_harness::history::{Ended, Operation};
 use mkraft_harness::scenario::{Pacing, Placement, Register, Workload, WorkloadKind};
 use mkraft_proto::v1::ErrorCode;
@@ -68,13 +67,15 @@ fn a_write_that_times_out_is_open_and_its_process_and_session_are_not_seen_again
 
 #[test]
 fn a_definite_refusal_is_a_failure_and_the_process_goes_on() {
-    let workload = Workload { placement: Placement::Pinned, ..workload() };
+    // Closed: in an open loop, how many processes are under way at a time depends on the machine.
+    let workload = Workload { placement: Placement::Pinned, pacing: Pacing::Closed, ..workload() };
     let run = run(&workload, &[Manner::Refuse(ErrorCode::Busy)], |_, now| now.fail >= 200);
     assert_eq!(run.ended(Ended::Info).count(), 0);
     assert_eq!(run.fakes.applied(), 0);
     let writers: Vec<_> = run.ended(Ended::Fail).filter(|op| is_write(op)).map(|op| op.process).collect();
     let distinct: BTreeSet<_> = writers.iter().collect();
-    assert!(distinct.len() < writers.len(), "{} processes for {} writes", distinct.len(), writers.len());
+    assert!(writers.len() > 50, "{} writes", writers.len());
+    assert_eq!(distinct.len(), workload.clients as usize, "each client's process does all of its writes");
     let error = run.ended(Ended::Fail).next().unwrap().error.clone().unwrap();
     assert!(error.contains("BUSY"), "{error}");
 }
@@ -111,20 +112,15 @@ fn a_named_leader_is_followed() {
         // Closed, or on a slow machine hundreds may have started before anyone is named.
         let workload = Workload { placement, pacing: Pacing::Closed, ..workload() };
         let manners = [Manner::NotLeader(3), Manner::NotLeader(3), Manner::Answer];
-        let refused = |fakes: &Fakes| fakes.asked(0).len() + fakes.asked(1).len();
-        let at_first = Cell::new(None);
-        let run = run(&workload, &manners, |fakes, now| {
-            if now.ok >= 100 && at_first.get().is_none() {
-                at_first.set(Some(refused(fakes)));
-            }
-            now.ok >= 400
-        });
+        let run = run(&workload, &manners, |_, now| now.ok >= 400);
         let ok: BTreeSet<_> = run.ended(Ended::Ok).filter_map(|operation| operation.node.clone()).collect();
         assert_eq!(ok, BTreeSet::from(["n3".into()]));
-        let later = refused(&run.fakes) - at_first.get().unwrap();
+        let refused = run.fakes.asked(0).len() + run.fakes.asked(1).len();
         match placement {
-            Placement::Roam => assert!(later > 60, "{later} refused: the roaming come by everywhere"),
-            _ => assert!(later < 10, "{later} refused: those who follow the leader know it by now"),
+            // Two of three draws.
+            Placement::Roam => assert!(refused > 200, "{refused} refused: the roaming come by everywhere"),
+            // Each client at most once before it has heard of the leader; and again should a connection fail.
+            _ => assert!(refused < 40, "{refused} refused of 400: who follows the leader asks it"),
         }
     }
 }

@@ -7,15 +7,18 @@
 use mkraft_proto::evidence::Event;
 
 use crate::events;
-use crate::raft::{Index, NodeId, Raft, RoleName, Status};
+use crate::raft::{Configuration, Index, NodeId, Raft, RoleName, Status};
 
 pub struct Acts {
     last: Status,
     vote: Option<NodeId>,
+    configuration: (Index, Configuration),
     /// Before anything is sent.
     leading: Vec<Event>,
     /// Once all persisted so far is durable.
     standing: Vec<Event>,
+    /// After the lines of the entries that hold them.
+    configurations: Vec<Event>,
     /// After the lines of the entries it covers.
     commit: bool,
 }
@@ -25,8 +28,10 @@ impl Acts {
         Acts {
             last: raft.status(),
             vote: raft.vote(),
+            configuration: in_force(raft),
             leading: Vec::new(),
             standing: Vec::new(),
+            configurations: Vec::new(),
             commit: false,
         }
     }
@@ -35,7 +40,8 @@ impl Acts {
     /// beyond `applied`.
     pub fn at_boot(raft: &Raft, applied: Index) -> Vec<Event> {
         let status = raft.status();
-        let mut lines = vec![events::config(Index(0), raft.configuration()), events::role(&status)];
+        let (index, configuration) = raft.configuration();
+        let mut lines = vec![events::config(index, configuration), events::role(&status)];
         if status.commit > applied {
             lines.push(events::commit(&status));
         }
@@ -65,6 +71,13 @@ impl Acts {
         {
             self.standing.push(events::vote(status.term, candidate));
         }
+        let (index, configuration) = raft.configuration();
+        if (index, configuration) != (self.configuration.0, &self.configuration.1) {
+            self.configuration = in_force(raft);
+            let line = events::config(index, configuration);
+            // A leader counts by it from the moment it sends it.
+            if leads { self.leading.push(line) } else { self.configurations.push(line) }
+        }
         if status.commit > self.last.commit {
             if leads { self.leading.push(events::commit(&status)) } else { self.commit = true }
         }
@@ -79,14 +92,23 @@ impl Acts {
         std::mem::take(&mut self.standing)
     }
 
+    pub fn take_configurations(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.configurations)
+    }
+
     /// In the words of now: its line stands after those of every role and term since.
     pub fn take_commit(&mut self) -> Option<Event> {
         std::mem::take(&mut self.commit).then(|| events::commit(&self.last))
     }
 
     pub fn is_empty(&self) -> bool {
-        self.leading.is_empty() && self.standing.is_empty() && !self.commit
+        self.leading.is_empty() && self.standing.is_empty() && self.configurations.is_empty() && !self.commit
     }
+}
+
+fn in_force(raft: &Raft) -> (Index, Configuration) {
+    let (index, configuration) = raft.configuration();
+    (index, configuration.clone())
 }
 
 #[cfg(test)]
@@ -94,9 +116,7 @@ mod tests {
     use mkraft_proto::evidence::Role;
 
     use super::*;
-    use crate::raft::{
-        Body, Configuration, Entry, EntryKind, Initial, Input, Message, Options, Position, Term,
-    };
+    use crate::raft::{Body, Entry, EntryKind, Initial, Input, Message, Options, Position, Term};
 
     #[test]
     fn a_commit_is_told_in_the_term_of_its_line() {
@@ -107,6 +127,16 @@ mod tests {
             append_bytes_max: 1 << 10,
             inflight_bytes_max: 1 << 10,
             uncommitted_entries_max: 10,
+            compact_entries: 10,
+            compact_bytes: 1 << 10,
+            tail_entries: 1,
+            tail_bytes: 1 << 10,
+            chunk_bytes: 1 << 10,
+            chunks_per_tick: 1,
+            chunks_inflight_max: 1,
+            promote_lag_entries_max: 1,
+            patience: 0,
+            lease: None,
             seed: 0,
         };
         let voters = [NodeId(1), NodeId(2), NodeId(3)].into();

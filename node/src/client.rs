@@ -3,6 +3,7 @@
 //! In: a command and the addresses of some nodes. Out: the answer on standard output. A write has a session of
 //! its own, so that trying again after an unclear failure cannot apply it twice.
 
+mod operate;
 mod txn;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{ConfigError, check_address, parse_id, split_peer};
 use crate::raft::NodeId;
+
+pub use operate::{OperateArgs, operate};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,6 +60,9 @@ pub enum KvCommand {
         /// Take the first node's own state, however old
         #[arg(long)]
         stale: bool,
+        /// Let the first node answer, which asks its leader what it must have seen
+        #[arg(long, conflicts_with = "stale")]
+        here: bool,
         /// Print the value's version before it
         #[arg(long)]
         with_version: bool,
@@ -96,6 +102,9 @@ pub enum KvCommand {
         /// Take the first node's own state, however old
         #[arg(long)]
         stale: bool,
+        /// Let the first node answer, which asks its leader what it must have seen
+        #[arg(long, conflicts_with = "stale")]
+        here: bool,
         /// Print each value's version before it
         #[arg(long)]
         with_version: bool,
@@ -143,7 +152,7 @@ impl Outcome {
 
 /// Carries out one command against whichever node leads.
 pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
-    let mut cluster = Cluster::new(&args.nodes, args.timeout)?;
+    let mut cluster = Cluster::new(&args.nodes, args.timeout, KvClient::new)?;
     let ticket = match args.command {
         KvCommand::Get { .. } | KvCommand::Range { .. } => None,
         _ => {
@@ -160,8 +169,8 @@ pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
             cluster.ask(request, |mut client, request| async move { client.put(request).await }).await?;
             Ok(Outcome::new(true, "ok"))
         }
-        KvCommand::Get { key, stale, with_version } => {
-            let request = GetRequest { key: bytes(key), stale };
+        KvCommand::Get { key, stale, here, with_version } => {
+            let request = GetRequest { key: bytes(key), stale, here };
             let reply =
                 cluster.ask(request, |mut client, request| async move { client.get(request).await }).await?;
             let success = reply.value.is_some();
@@ -199,11 +208,12 @@ pub async fn kv(args: KvArgs) -> Result<Outcome, ClientError> {
             let text = if reply.swapped { "ok".into() } else { shown(reply.seen.as_deref()) };
             Ok(Outcome::new(reply.swapped, text))
         }
-        KvCommand::Range { prefix, after, limit, stale, with_version } => {
+        KvCommand::Range { prefix, after, limit, stale, here, with_version } => {
             let request = RangeRequest {
                 prefix: bytes(prefix),
                 limit: limit.unwrap_or(0),
                 stale,
+                here,
                 after: after.map(bytes),
             };
             let reply = cluster
@@ -262,21 +272,25 @@ async fn ask_status(address: &str) -> Result<mkraft_proto::v1::StatusReply, toni
 }
 
 /// Nodes in turn, the one last named as leader first.
-struct Cluster {
-    nodes: BTreeMap<NodeId, KvClient<Channel>>,
+struct Cluster<C> {
+    nodes: BTreeMap<NodeId, C>,
     next: NodeId,
     timeout: Duration,
     deadline: Instant,
 }
 
-impl Cluster {
-    fn new(nodes: &Nodes, timeout: Duration) -> Result<Cluster, ClientError> {
+impl<C: Clone> Cluster<C> {
+    fn new(
+        nodes: &Nodes,
+        timeout: Duration,
+        client: impl Fn(Channel) -> C,
+    ) -> Result<Cluster<C>, ClientError> {
         let mut clients = BTreeMap::new();
         let mut first = None;
         for (id, address) in parse_nodes(nodes)? {
             let invalid =
                 |_| ConfigError::Invalid { name: "node", value: address.clone(), expected: "an address" };
-            clients.insert(id, KvClient::new(channel(&address).map_err(invalid)?));
+            clients.insert(id, client(channel(&address).map_err(invalid)?));
             first.get_or_insert(id);
         }
         let next = first.ok_or(ConfigError::Missing { name: "node" })?;
@@ -284,11 +298,7 @@ impl Cluster {
     }
 
     /// Asks until a node answers, the time is up, or the request can never succeed.
-    async fn ask<Q: Clone, R, F>(
-        &mut self,
-        request: Q,
-        call: impl Fn(KvClient<Channel>, Q) -> F,
-    ) -> Result<R, ClientError>
+    async fn ask<Q: Clone, R, F>(&mut self, request: Q, call: impl Fn(C, Q) -> F) -> Result<R, ClientError>
     where
         F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
     {

@@ -1,6 +1,6 @@
 //! What a node is told: flags win over the file, and a bad value is an error that names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +9,23 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::raft::{Configuration, NodeId, Options};
+use crate::storage::CHUNK_BYTES;
 
 /// Ticks a heartbeat interval is divided into: the grain of election timeouts.
 const HEARTBEAT_TICKS: u32 = 5;
 const APPEND_BYTES_MAX: usize = 1 << 20;
 const INFLIGHT_BYTES_MAX: usize = 8 << 20;
 const UNCOMMITTED_ENTRIES_MAX: u64 = 16 << 10;
+const TAIL_ENTRIES: u64 = 16 << 10;
+const CHUNKS_INFLIGHT_MAX: u64 = 8;
+/// Replicated in some milliseconds.
+const PROMOTE_LAG_ENTRIES_MAX: u64 = 1 << 10;
+/// Of the promise that followers make, this part is left to clocks that run at different rates.
+const LEASE_DRIFT: f64 = 0.2;
+const DEFAULT_COMPACT_ENTRIES: u64 = 256 << 10;
+const DEFAULT_COMPACT_BYTES: u64 = 64 << 20;
+/// A second.
+const DEFAULT_SNAPSHOT_RATE: u64 = 64 << 20;
 const DEFAULT_ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -42,6 +53,29 @@ pub struct Flags {
     /// Between two heartbeats of a leader [default: 100ms]
     #[arg(long, value_name = "DURATION")]
     heartbeat: Option<String>,
+    /// Take a snapshot once the log has grown by this many entries [default: 262144]
+    #[arg(long, value_name = "ENTRIES")]
+    compact_entries: Option<u64>,
+    /// Take a snapshot once the log has grown by this many bytes [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    compact_bytes: Option<u64>,
+    /// Send snapshots to followers with at most this many bytes a second [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    snapshot_rate: Option<u64>,
+    /// Who votes in the cluster's first configuration; once for each, the same on all nodes [default: this node and
+    /// all peers]. Of no meaning once the cluster has changed its members
+    #[arg(long = "voter", value_name = "ID", conflicts_with = "join")]
+    voters: Vec<String>,
+    /// Vote nowhere: wait until the cluster that this node is to join adds it
+    #[arg(long)]
+    join: bool,
+    /// Let others campaign for so many election timeouts before this node does [default: 0]
+    #[arg(long, value_name = "TIMEOUTS")]
+    patience: Option<u32>,
+    /// Answer reads for a part of the election timeout after a quorum has confirmed the leader, without asking again;
+    /// linearizable as long as no two nodes' clocks differ in rate by more than a fifth. All nodes must have it, or none
+    #[arg(long)]
+    leases: bool,
     /// A YAML file with any of these; `peers` is a map there
     #[arg(long, value_name = "FILE.yaml")]
     config: Option<PathBuf>,
@@ -58,6 +92,16 @@ struct File {
     events: Option<PathBuf>,
     election_timeout: Option<String>,
     heartbeat: Option<String>,
+    compact_entries: Option<u64>,
+    compact_bytes: Option<u64>,
+    snapshot_rate: Option<u64>,
+    #[serde(default)]
+    voters: Vec<String>,
+    #[serde(default)]
+    join: bool,
+    patience: Option<u32>,
+    #[serde(default)]
+    leases: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -69,6 +113,13 @@ pub struct Config {
     pub events: Option<PathBuf>,
     pub election_timeout: Duration,
     pub heartbeat: Duration,
+    pub compact_entries: u64,
+    pub compact_bytes: u64,
+    pub snapshot_rate: u64,
+    /// Of the first configuration; nobody for a node that is to join a cluster.
+    pub voters: BTreeSet<NodeId>,
+    pub patience: u32,
+    pub leases: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +134,8 @@ pub enum ConfigError {
     Invalid { name: &'static str, value: String, expected: &'static str },
     #[error("peers: {id} is this node itself")]
     OwnPeer { id: NodeId },
+    #[error("voters: {id} is no peer, so this node has no address of it")]
+    NoAddress { id: NodeId },
     #[error("peers: {id} is named twice")]
     PeerTwice { id: NodeId },
     #[error("election-timeout ({election:?}) must be at least three times heartbeat ({heartbeat:?})")]
@@ -109,15 +162,38 @@ impl Config {
         let election_timeout =
             parse_duration("election-timeout", flags.election_timeout.or(file.election_timeout))?;
         let heartbeat = parse_duration("heartbeat", flags.heartbeat.or(file.heartbeat))?;
+        let peers = parse_peers(id, peers)?;
+        let voters = if flags.voters.is_empty() { file.voters } else { flags.voters };
         let config = Config {
             id,
             data_dir,
             listen,
-            peers: parse_peers(id, peers)?,
+            voters: parse_voters(id, &peers, &voters, flags.join || file.join)?,
+            peers,
+            patience: flags.patience.or(file.patience).unwrap_or(0),
+            leases: flags.leases || file.leases,
             events: flags.events.or(file.events),
             election_timeout: election_timeout.unwrap_or(DEFAULT_ELECTION_TIMEOUT),
             heartbeat: heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
+            compact_entries: flags
+                .compact_entries
+                .or(file.compact_entries)
+                .unwrap_or(DEFAULT_COMPACT_ENTRIES),
+            compact_bytes: flags.compact_bytes.or(file.compact_bytes).unwrap_or(DEFAULT_COMPACT_BYTES),
+            snapshot_rate: flags.snapshot_rate.or(file.snapshot_rate).unwrap_or(DEFAULT_SNAPSHOT_RATE),
         };
+        let sizes = [
+            ("compact-entries", config.compact_entries),
+            ("compact-bytes", config.compact_bytes),
+            ("snapshot-rate", config.snapshot_rate),
+        ];
+        if let Some((name, value)) = sizes.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Invalid {
+                name,
+                value: value.to_string(),
+                expected: "more than nothing",
+            });
+        }
         // Below this, one late heartbeat is an election.
         if config.election_timeout < 3 * config.heartbeat {
             let (election, heartbeat) = (config.election_timeout, config.heartbeat);
@@ -140,14 +216,30 @@ impl Config {
             append_bytes_max: APPEND_BYTES_MAX,
             inflight_bytes_max: INFLIGHT_BYTES_MAX,
             uncommitted_entries_max: UNCOMMITTED_ENTRIES_MAX,
+            compact_entries: self.compact_entries,
+            compact_bytes: usize::try_from(self.compact_bytes).unwrap_or(usize::MAX),
+            tail_entries: TAIL_ENTRIES.min(self.compact_entries / 4),
+            tail_bytes: usize::try_from(self.compact_bytes / 4).unwrap_or(usize::MAX),
+            chunk_bytes: CHUNK_BYTES as u64,
+            chunks_per_tick: (self.snapshot_rate as f64 * self.tick().as_secs_f64() / CHUNK_BYTES as f64)
+                .ceil() as u64,
+            chunks_inflight_max: CHUNKS_INFLIGHT_MAX,
+            promote_lag_entries_max: PROMOTE_LAG_ENTRIES_MAX,
+            patience: self.patience,
+            lease: self.leases.then(|| self.lease()),
             seed,
         }
     }
 
-    /// Everybody named is a voter.
+    /// The one that the cluster begins with.
     pub fn configuration(&self) -> Configuration {
-        let voters = self.peers.keys().copied().chain([self.id]).collect();
-        Configuration { voters, ..Configuration::default() }
+        Configuration { voters: self.voters.clone(), ..Configuration::default() }
+    }
+
+    /// In microseconds. Followers count the promise in ticks, of which the first may come a tick early.
+    fn lease(&self) -> u64 {
+        let promised = self.election_timeout.saturating_sub(self.tick());
+        (promised.as_micros() as f64 * (1.0 - LEASE_DRIFT)) as u64
     }
 }
 
@@ -198,6 +290,25 @@ fn parse_peers(own: NodeId, peers: Vec<(String, String)>) -> Result<BTreeMap<Nod
         }
     }
     Ok(map)
+}
+
+fn parse_voters(
+    own: NodeId,
+    peers: &BTreeMap<NodeId, String>,
+    voters: &[String],
+    join: bool,
+) -> Result<BTreeSet<NodeId>, ConfigError> {
+    if join {
+        return Ok(BTreeSet::new());
+    }
+    if voters.is_empty() {
+        return Ok(peers.keys().copied().chain([own]).collect());
+    }
+    let voters = voters.iter().map(|voter| parse_id("voter", voter)).collect::<Result<BTreeSet<_>, _>>()?;
+    match voters.iter().find(|id| **id != own && !peers.contains_key(id)) {
+        Some(&id) => Err(ConfigError::NoAddress { id }),
+        None => Ok(voters),
+    }
 }
 
 fn parse_duration(name: &'static str, text: Option<String>) -> Result<Option<Duration>, ConfigError> {
@@ -265,6 +376,7 @@ mod tests {
             (Flags { peers: peers(&["n2=h:+1"]), ..flags() }, "peer: \"h:+1\" is not a host and port"),
             (Flags { peers: peers(&["n1=h:1"]), ..flags() }, "peers: n1 is this node itself"),
             (Flags { peers: peers(&["n2=h:1", "n2=h:2"]), ..flags() }, "peers: n2 is named twice"),
+            (Flags { compact_bytes: Some(0), ..flags() }, "compact-bytes: \"0\" is not more than nothing"),
             (Flags { heartbeat: text("5"), ..flags() }, "heartbeat: \"5\" is not a duration"),
             (Flags { election_timeout: text("200ms"), ..flags() }, "must be at least three times heartbeat"),
         ];

@@ -123,12 +123,16 @@ pub fn recovery(recovered: &Recovered, version: &str) -> impl Iterator<Item = Ev
         last: recovered.entries.last().map_or(begin, |entry| entry.index).0,
     };
     let snapshot = snapshot.map(|found| self::snapshot(found, false));
-    std::iter::once(boot).chain(snapshot).chain(append_lines(&recovered.entries, true))
+    std::iter::once(boot).chain(append_lines(&recovered.entries, true)).chain(snapshot)
 }
 
-/// What one write has made durable of the log, in the order in which it happened.
-pub fn durable(write: &Write) -> impl Iterator<Item = Event> {
-    write.truncate_after.map(truncate).into_iter().chain(append(&write.entries))
+/// What one write has made durable of the log, in the order in which it happened; `installed` tells of the
+/// snapshot that it puts in the place of the log.
+pub fn durable(write: &Write, installed: Option<Event>) -> impl Iterator<Item = Event> {
+    let replaced = write.begin.filter(|_| installed.is_some());
+    // What the log holds where the new one begins, and beyond, is gone.
+    let cut = write.truncate_after.or(replaced.map(|begin| begin.position.index.prev()));
+    cut.map(truncate).into_iter().chain(installed).chain(append(&write.entries))
 }
 
 /// Of consecutive entries.
@@ -311,9 +315,18 @@ mod tests {
             entries: vec![Appended(3, evidence::EntryKind::Command, digest(&entry(7)))],
             recovered: false,
         };
-        assert_eq!(durable(&write).collect::<Vec<_>>(), [truncate(Index(6)), append_7]);
+        assert_eq!(durable(&write, None).collect::<Vec<_>>(), [truncate(Index(6)), append_7]);
         let vote_only = Write { hard_state: Some(HardState::default()), ..Write::default() };
-        assert_eq!(durable(&vote_only).count(), 0);
+        assert_eq!(durable(&vote_only, None).count(), 0);
+        let position = Position { index: Index(6), term: Term(2) };
+        let begin = Some(crate::raft::Begin { position, clear: true });
+        let install = Write { begin, entries: vec![entry(7)], ..Write::default() };
+        let told = snapshot(&Snapshot { position, ..Snapshot::default() }, true);
+        let append_7 = append(&install.entries).next().unwrap();
+        assert_eq!(
+            durable(&install, Some(told.clone())).collect::<Vec<_>>(),
+            [truncate(Index(5)), told, append_7]
+        );
     }
 
     #[test]
@@ -339,7 +352,7 @@ mod tests {
         assert_eq!(recovery(&recovered, "0.1").nth(1), Some(told));
         recovered.entries = (7..2000).map(entry).collect();
         assert_eq!(boot(&recovered), expected(7, 1999, 6));
-        let appended = recovery(&recovered, "0.1").skip(2);
+        let appended = recovery(&recovered, "0.1").skip(1).take(2);
         let chunks: Vec<_> = appended
             .map(|event| match event {
                 Event::Append { first, entries, recovered: true } => (first, entries.len()),

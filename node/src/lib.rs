@@ -1,6 +1,7 @@
 //! The rooms of a mkraft node; `main.rs` is its door.
 
 pub mod acts;
+pub mod carriers;
 pub mod causes;
 pub mod client;
 pub mod config;

@@ -10,6 +10,7 @@ use mkraft_node::client::{self, KvArgs, Nodes, Outcome};
 use mkraft_node::config::{Config, Flags};
 use mkraft_node::driver::{Driver, Inbox, Parts};
 use mkraft_node::events::{self, EventLog};
+use mkraft_node::machine::{KeyValue, Machine};
 use mkraft_node::raft::Initial;
 use mkraft_node::storage::{self, Storage};
 use mkraft_node::transport::{Outbox, Transport};
@@ -49,6 +50,8 @@ enum Command {
     Kv(KvArgs),
     /// Ask each node what it knows
     Status(Nodes),
+    /// See and change who the members of a cluster are, and who leads it
+    Members(client::OperateArgs),
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Dump { data_dir } => dump(&data_dir).map(|()| ExitCode::SUCCESS),
         Command::Verify { data_dir, json } => verify(&data_dir, json),
         Command::Kv(args) => block_on(client::kv(args)).and_then(|outcome| show(outcome?)),
+        Command::Members(args) => block_on(client::operate(args)).and_then(|outcome| show(outcome?)),
         Command::Status(nodes) => block_on(client::status(&nodes)).and_then(|outcome| show(outcome?)),
     };
     result.unwrap_or_else(|error| {
@@ -95,9 +99,14 @@ fn run(flags: Flags) -> Result<(), Failure> {
         }
         None => None,
     };
+    let machine = match &recovered.snapshot {
+        Some(snapshot) => Machine::restore(storage.snapshots().open(snapshot.position)?)?,
+        None => Machine::new(KeyValue::default()),
+    };
     let initial = Initial {
         hard_state: recovered.hard_state,
-        snapshot: recovered.begin,
+        begin: recovered.begin,
+        snapshot: recovered.snapshot.unwrap_or_default(),
         entries: recovered.entries,
         configuration: config.configuration(),
     };
@@ -110,7 +119,9 @@ fn run(flags: Flags) -> Result<(), Failure> {
         initial,
         tick: config.tick(),
         storage,
+        machine,
         events,
+        own: inbox.clone(),
         inbox: receiver,
         outbox: outbox.clone(),
     };

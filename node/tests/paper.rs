@@ -410,6 +410,16 @@ fn options(seed: u64) -> Options {
         append_bytes_max: 1 << 20,
         inflight_bytes_max: 1 << 20,
         uncommitted_entries_max: 1000,
+        compact_entries: u64::MAX,
+        compact_bytes: usize::MAX / 8,
+        tail_entries: 0,
+        tail_bytes: 0,
+        chunk_bytes: 1,
+        chunks_per_tick: 1,
+        chunks_inflight_max: 1,
+        promote_lag_entries_max: 5,
+        patience: 0,
+        lease: None,
         seed,
     }
 }

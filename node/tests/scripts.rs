@@ -8,16 +8,19 @@
 //!
 //! | command | what happens |
 //! |---|---|
-//! | `cluster nodes=3 [leader=1] [seed=] [append-bytes=] [inflight-bytes=] [uncommitted=]` | first, once |
+//! | `cluster nodes=3 [spares=1] [leader=1] [lease=70] [seed=] [append-bytes=] [inflight-bytes=] [uncommitted=] [compact=] [tail=] [chunk=] [chunks=]` | first, once |
 //! | `given N term=4 log=1,1,4 [vote=2] [commit=1]` | the node restarts with this past |
 //! | `tick N [count]`, `campaign N` | time passes on a node; until it campaigns |
 //! | `forget N...` | time passes until these no longer hear their leader |
 //! | `propose N x=1 ...`, `read N` | a client's request |
+//! | `here N` | a read that this node answers, by its leader's leave |
+//! | `change N [add=4,5] [promote=4] [remove=1]`, `transfer N [to]` | an operator's request |
 //! | `crash N [kept]`, `restart N` | the oldest `kept` writes under way survive |
 //! | `cut LINK...`, `isolate N...`, `heal` | what is sent is lost |
 //! | `hold LINK...`, `release LINK...` | what is sent waits |
 //! | `deliver A->B [count]`, `drop A->B [count]` | the oldest messages that wait on a link |
 //! | `duplicate A->B`, `reverse A->B` | the oldest comes twice; the newest comes first |
+//! | `snapshot hold N`, `snapshot spoil N`, `snapshot release N` | what it takes or received waits; is bad; is done |
 //! | `disk hold N`, `disk write N [count]`, `disk release N` | writes wait; some complete; all do |
 //! | `forge [at=N] n2@3 -> n1 Append prev=1@1 entries=2@3 commit=0` | a message that no node has sent |
 //! | `status [N...]`, `log [N...]`, `held` | prints |
@@ -30,7 +33,7 @@ use std::path::Path;
 
 use cluster::lab::{Lab, Link, Settings};
 use cluster::words;
-use mkraft_node::raft::NodeId;
+use mkraft_node::raft::{Change, NodeId};
 
 const SEPARATOR: &str = "---";
 
@@ -120,6 +123,12 @@ impl Play {
             "forget" => nodes(lab, rest)?.into_iter().try_for_each(|id| lab.forget(id))?,
             "propose" => drop(lab.propose(one(lab, rest)?, &rest[1..])),
             "read" => drop(lab.read(one(lab, rest)?)),
+            "here" => drop(lab.read_here(one(lab, rest)?)),
+            "change" => change(lab, rest)?,
+            "transfer" => {
+                let to = rest.get(1).map(|word| words::node(word)).transpose()?;
+                lab.transfer(one(lab, rest)?, to);
+            }
             "crash" => {
                 let kept = rest.get(1).map_or(Ok(0), |text| words::number(text))?;
                 lab.crash(one(lab, rest)?, kept as usize);
@@ -142,6 +151,7 @@ impl Play {
             "duplicate" => lab.duplicate(link(rest.first().ok_or("expected a link")?)?)?,
             "reverse" => lab.reverse(link(rest.first().ok_or("expected a link")?)?)?,
             "disk" => disk(lab, rest)?,
+            "snapshot" => snapshot(lab, rest)?,
             "forge" => forge(lab, rest)?,
             "status" => status(lab, rest)?,
             "log" => log(lab, rest)?,
@@ -167,10 +177,16 @@ fn build(options: &[&str]) -> Result<Lab, String> {
         let value = words::number(value)?;
         match key {
             "nodes" => settings.nodes = value,
+            "spares" => settings.spares = value,
+            "lease" => settings.lease = Some(value),
             "leader" => leader = Some(value),
             "seed" => settings.seed = value,
             "append-bytes" => settings.append_bytes_max = value as usize,
             "inflight-bytes" => settings.inflight_bytes_max = value as usize,
+            "compact" => settings.compact_entries = value,
+            "tail" => settings.tail_entries = value,
+            "chunk" => settings.chunk_entries = value,
+            "chunks" => settings.chunks_inflight_max = value,
             "uncommitted" => settings.uncommitted_entries_max = value,
             _ => return Err(format!("a cluster has no `{key}`")),
         }
@@ -198,6 +214,23 @@ fn given(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+fn change(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
+    let id = one(lab, words)?;
+    let mut change = Change::default();
+    for option in &words[1..] {
+        let (key, value) = option.split_once('=').ok_or(format!("expected `add=4`, found `{option}`"))?;
+        let ids = value.split(',').map(words::node).collect::<Result<_, _>>()?;
+        match key {
+            "add" => change.add = ids,
+            "promote" => change.promote = ids,
+            "remove" => change.remove = ids,
+            _ => return Err(format!("a change has no `{key}`")),
+        }
+    }
+    lab.change(id, change);
+    Ok(())
+}
+
 fn disk(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     let [act, rest @ ..] = words else { return Err("expected `disk hold`, `write` or `release`".into()) };
     let count = rest.get(1).map_or(Ok(1), |text| words::number(text))?;
@@ -207,6 +240,18 @@ fn disk(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
         "write" => lab.complete(id, count as usize),
         "release" => lab.release_disk(id),
         _ => return Err(format!("a disk cannot `{act}`")),
+    }
+    Ok(())
+}
+
+fn snapshot(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
+    let [act, rest @ ..] = words else { return Err("expected `snapshot hold`, `spoil` or `release`".into()) };
+    let id = one(lab, rest)?;
+    match *act {
+        "hold" => lab.hold_snapshots(id),
+        "spoil" => lab.spoil_snapshot(id),
+        "release" => lab.release_snapshots(id),
+        _ => return Err(format!("a snapshot cannot `{act}`")),
     }
     Ok(())
 }
@@ -244,7 +289,11 @@ fn status(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
 fn log(lab: &mut Lab, words: &[&str]) -> Result<(), String> {
     for id in nodes(lab, if words.is_empty() { &["all"] } else { words })? {
         let server = &lab.servers[&id];
+        let begin = server.core().map_or(server.disk.durable.begin, |core| core.begin());
         let mut line = format!("{id} log");
+        if begin.index.0 > 0 {
+            line += &format!(" after {begin:?}");
+        }
         let held: Vec<_> = match server.core() {
             Some(core) => core.entries().cloned().collect(),
             None => server.disk.durable.entries.clone(),

@@ -72,6 +72,15 @@ fn assert_not_vacuous(schedules: u64, seen: &Seen) {
         ("reads refused", seen.reads_refused, schedules / 10),
         ("boots", seen.boots, 4 * schedules),
         ("inherited", seen.inherited, schedules / 10),
+        ("snapshots", seen.snapshots, schedules),
+        ("compacted", seen.compacted, schedules),
+        ("installed", seen.installed, schedules / 10),
+        ("configurations", seen.configurations, schedules),
+        ("joint", seen.joint, schedules / 4),
+        ("changed", seen.changed, schedules / 2),
+        ("transferred", seen.transferred, schedules / 10),
+        ("operations refused", seen.operations_refused, schedules / 4),
+        ("reads here", seen.reads_here, schedules / 4),
     ];
     for (name, count, least) in least {
         assert!(count >= least, "{schedules} schedules saw {name} {count} times, which shows nothing");

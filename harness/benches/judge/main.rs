@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use divan::{AllocProfiler, Bencher};
 use generator::{Shape, write_history};
 use mkraft_harness::check::Status;
-use mkraft_harness::check::linearizability::{Book, judge_book};
+use mkraft_harness::check::linearizability::Book;
+use mkraft_harness::check::models::Model;
 use mkraft_harness::check::transactions::judge_append;
 use mkraft_harness::history::History;
 use mkraft_proto::evidence::Line;
@@ -117,7 +118,7 @@ fn judge(bencher: Bencher, shape: Shape, expected: Status) {
     let history = History::read(&path).expect("a lawful history");
     let book = Book { history: &history, file: "history.jsonl", lines: None, epoch_ns: 0 };
     bencher.bench_local(|| {
-        let verdict = judge_book(&book);
+        let verdict = Model::CasRegister.verdict(&book);
         assert_eq!(verdict.status, expected, "{}", verdict.summary);
         assert!(verdict.findings.iter().all(|finding| finding.witnesses.len() <= 4), "{}", verdict.summary);
         verdict

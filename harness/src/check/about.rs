@@ -81,6 +81,9 @@ pub enum About {
     Conflict {
         nodes: [NodeRef; 2],
         entries: [EntryId; 2],
+        /// Index and term at which log matching is lost: those of the entries when these differ, else those of the
+        /// first entry that both logs have by index and term after they have parted.
+        lost_at: (u64, u64),
     },
     /// A leader committed by its own count what a quorum did not have.
     CommitShort {

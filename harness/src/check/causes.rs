@@ -7,14 +7,15 @@
 //! the lemma that A breaks: two leaders of term 3 explain two entries of term 3 at one index, and none of term 4. Where
 //! the facts do not show that, B is a root of its own: told once too often does no harm, hidden does.
 //!
-//! [`rank`] orders the kinds such that a cause stands before its consequence; so there is no circle. One pair may stand
-//! in the same rank: a leader that lacks what was committed, after a leader of an earlier term that lacked it too.
+//! [`rank`] orders the kinds such that a cause stands before its consequence; so there is no circle. Two pairs may stand
+//! in the same rank: a leader that lacks what was committed, after a leader of an earlier term that lacked it too; and
+//! logs that differ below an entry, after logs that parted at the same one and show it lower.
 
 use std::collections::BTreeSet;
 
 use super::about::{About, Indices, hold, meet};
 use super::evidence::{Evidence, NodeRef};
-use super::joined::Joined;
+use super::joined::{Joined, Known};
 use super::verdict::{Consequence, Finding};
 use crate::history::{Datum, Ended, Operation};
 
@@ -22,7 +23,7 @@ use crate::history::{Datum, Ended, Operation};
 pub fn direct_causes(joined: &Joined, findings: &[&About]) -> Vec<Vec<usize>> {
     let scene = Scene { joined, evidence: joined.evidence, headless: headless(joined.evidence, findings) };
     let mut order: Vec<usize> = (0..findings.len()).collect();
-    order.sort_by_key(|&at| (rank(findings[at]), term(findings[at])));
+    order.sort_by_key(|&at| (rank(findings[at]), place(findings[at])));
     let mut all: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); findings.len()];
     let mut direct = vec![Vec::new(); findings.len()];
     for (place, &effect) in order.iter().enumerate() {
@@ -133,8 +134,13 @@ fn rank(about: &About) -> u8 {
     }
 }
 
-fn term(about: &About) -> u64 {
-    if let About::Incomplete { term, .. } = about { *term } else { 0 }
+/// Causes before consequences of the same rank.
+fn place(about: &About) -> u64 {
+    match about {
+        About::Incomplete { term, .. } => *term,
+        About::Conflict { entries, .. } => entries[0].index,
+        _ => 0,
+    }
 }
 
 /// True when so many nodes ended unasked, and were not started again, that no quorum was left.
@@ -181,18 +187,15 @@ impl Scene<'_, '_> {
         let both_of = |term: u64| entries.iter().all(|entry| u64::from(entry.term) == term);
         match cause {
             // Each leader of a term makes its own entries; or each has older ones committed, as the leader of that term.
-            About::TwoLeaders { term, .. } => {
+            About::TwoLeaders { term, leaders, .. } => {
                 let known_in_it = |(entry, node): (_, &NodeRef)| {
-                    let joint = self.joined.entry(entry);
-                    let known =
-                        joint.and_then(|joint| joint.commits.iter().find(|known| known.node == *node));
-                    known.is_some_and(|known| known.term == *term)
+                    let commits = self.joined.entry(entry).map_or(&[][..], |joint| &joint.commits[..]);
+                    let told = |known: &Known| known.node == *node || leaders.contains(&known.node);
+                    commits.iter().any(|known| told(known) && known.term == *term)
                 };
                 both_of(*term) || entries.iter().copied().zip(nodes).all(known_in_it)
             }
-            About::Conflict { entries, .. } => {
-                both_of(u64::from(entries[0].term)) && entries[0].index <= index
-            }
+            About::Conflict { lost_at: (from, term), .. } => both_of(*term) && *from <= index,
             About::EntriesLost { node, entries, at: lost_at } => {
                 nodes.contains(node) && entries.contains(&index) && lost_at <= at
             }
@@ -288,15 +291,18 @@ fn logs(cause: &About, effect: &About) -> bool {
         (About::OwnLogCut { node, at, .. }, About::Unfit { node: other, at: then, .. }) => {
             (node, at) == (other, then)
         }
-        (About::TwoLeaders { term, .. }, About::Conflict { entries, .. }) => {
-            u64::from(entries[0].term) == *term
+        (About::TwoLeaders { term, .. }, About::Conflict { lost_at: (_, lost_in), .. }) => term == lost_in,
+        (About::OwnLogCut { term, entries: cut, .. }, About::Conflict { lost_at: (index, lost_in), .. }) => {
+            term == lost_in && cut.contains(index)
         }
-        (About::OwnLogCut { term, entries: cut, .. }, About::Conflict { entries, .. }) => {
-            u64::from(entries[0].term) == *term && cut.contains(&entries[0].index)
+        (About::EntriesLost { node, entries: lost, .. }, About::Conflict { nodes, lost_at, .. }) => {
+            nodes.contains(node) && lost.contains(&lost_at.0)
         }
-        (About::EntriesLost { node, entries: lost, .. }, About::Conflict { nodes, entries }) => {
-            nodes.contains(node) && lost.contains(&entries[0].index)
-        }
+        // Above the place where log matching is lost, no entry stands for the log below it.
+        (
+            About::Conflict { entries: lower, lost_at, .. },
+            About::Conflict { entries, lost_at: lost_again_at, .. },
+        ) => lost_at == lost_again_at && lower[0].index < entries[0].index,
         _ => false,
     }
 }
@@ -307,9 +313,9 @@ fn commits(cause: &About, effect: &About) -> bool {
         About::CommitShort { commits, lacking, short_by, clashes, at, .. } => match cause {
             // A leader counts by index and term: equal ones must mean equal logs.
             About::TwoLeaders { term, .. } => clashes.contains(term),
-            About::Conflict { entries, .. } => {
-                let above = |stretch: &Indices| *stretch.end() >= entries[0].index;
-                clashes.contains(&u64::from(entries[0].term)) && commits.iter().all(above)
+            About::Conflict { lost_at: (index, term), .. } => {
+                let above = |stretch: &Indices| stretch.end() >= index;
+                clashes.contains(term) && commits.iter().all(above)
             }
             About::EntriesLost { node, entries, at: then } | About::Unfit { node, entries, at: then } => {
                 let lost = commits.iter().all(|stretch| entries.contains(stretch.end()));
@@ -325,7 +331,7 @@ fn commits(cause: &About, effect: &About) -> bool {
                     // And a leader's commit is not safe from the other leader of its term, who writes in its place.
                     *clash == Some(*led) || (committed_in == led && !own.is_empty())
                 }
-                About::Conflict { entries, .. } => *clash == Some(u64::from(entries[0].term)),
+                About::Conflict { lost_at: (_, term), .. } => *clash == Some(*term),
                 About::CommitShort { term: earlier, commits, .. }
                 | About::CommitForeign { term: earlier, commits, .. } => {
                     earlier < term && commits.iter().any(|stretch| meet(stretch, lacks))
@@ -369,7 +375,7 @@ fn lost(cause: &About, effect: &About) -> bool {
             lacking.contains(node) && entries.contains(&index)
         }
         About::TwoLeaders { term, .. } => u64::from(entry.term) == *term,
-        About::Conflict { entries, .. } => entries[0].term == entry.term && entries[0].index <= index,
+        About::Conflict { lost_at: (from, term), .. } => u64::from(entry.term) == *term && *from <= index,
         About::CommitShort { commits, .. } | About::CommitForeign { commits, .. } => hold(commits, index),
         About::Incomplete { term, lacks, .. } => lacks.contains(&index) && u64::from(entry.term) < *term,
         About::AppliedEarly { node, entries, .. } => *applied_by == Some(*node) && hold(entries, index),

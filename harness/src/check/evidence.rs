@@ -97,6 +97,8 @@ pub enum Act {
     Snapshot {
         index: u64,
         term: u64,
+        /// Of the state.
+        digest: Digest,
         installed: bool,
     },
     Config(Box<ConfigAct>),

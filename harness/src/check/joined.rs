@@ -304,3 +304,25 @@ pub fn operations_at(evidence: &Evidence, lines: &BTreeSet<u32>) -> HashMap<u32,
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_are_joined_where_they_touch_and_an_index_is_found_in_them() {
+        let indices = merged(vec![7..=9, 1..=2, 3..=3, 20..=20, 8..=12]);
+        assert_eq!(indices, [1..=3, 7..=12, 20..=20]);
+        let wanted = Wanted { indices, ..Wanted::default() };
+        let found: Vec<u64> = (0..25).filter(|&index| wanted.has_index(index)).collect();
+        assert_eq!(found, [1, 2, 3, 7, 8, 9, 10, 11, 12, 20]);
+    }
+
+    #[test]
+    fn of_each_node_the_first_time_counts() {
+        let known = |t, node| Known { t, node: NodeRef(node), term: 1 };
+        let mut list = Vec::new();
+        [known(5, 0), known(3, 1), known(2, 0), known(9, 1)].into_iter().for_each(|it| note(&mut list, it));
+        assert_eq!(list, [known(2, 0), known(3, 1)]);
+    }
+}

@@ -79,7 +79,8 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, open: &mut Open, number: u32, text: Text) -> Result<(), EvidenceError> {
-        open.seq += 1;
+        // What the line before said may be the greatest there is.
+        open.seq = open.seq.saturating_add(1);
         match text {
             Text::Line(line) => return self.line(open, number, line),
             Text::NotEvidence(error) => {
@@ -180,7 +181,12 @@ impl Reader<'_> {
             }
             Event::Apply { first, entries } => return self.apply(open, line, first, &entries),
             Event::Boot { term, vote, commit, snapshot, first, last, .. } => {
-                if first == 0 || last > u64::MAX / 2 || first > last + 1 || snapshot >= first {
+                if first == 0
+                    || last > u64::MAX / 2
+                    || first > last + 1
+                    || snapshot > last
+                    || first > snapshot + 1
+                {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
                     return Err(Unfit::Value(text));
                 }
@@ -197,7 +203,9 @@ impl Reader<'_> {
                 return Err(Unfit::Value(format!("index {index} is beyond all reason")));
             }
             Event::Commit { index, term } => Act::Commit { index, term },
-            Event::Snapshot { index, term, installed, .. } => Act::Snapshot { index, term, installed },
+            Event::Snapshot { index, term, digest, installed } => {
+                Act::Snapshot { index, term, digest, installed }
+            }
             Event::Config { voters, outgoing, .. } => {
                 let mut refer = |list: Vec<String>| list.iter().map(|name| names.of(name)).collect();
                 let (voters, outgoing) = (refer(voters), refer(outgoing));

@@ -6,7 +6,7 @@ use super::about::{About, EntryId};
 use super::by_index::ByIndex;
 use super::evidence::{Act, Boot, Entry, Evidence, Fact, Kinds, NodeRef, witness};
 use super::pool::Visited;
-use super::replay::{Misfit, Replay};
+use super::replay::{Log, Misfit, Replay};
 use super::verdict::{Finding, Tally, Verdict, Witness};
 
 /// (index, term) -> h is a function, over every append of every node at all times, and over the dumps (§5.3).
@@ -126,8 +126,38 @@ fn difference(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> Fi
         let Entry { term, digest, .. } = seen.entry;
         EntryId { index, term, digest }
     });
-    let about = About::Conflict { nodes: [before.node, seen.node], entries };
+    let lost_at = lost_at(evidence, index, before, seen);
+    let about = About::Conflict { nodes: [before.node, seen.node], entries, lost_at };
     Finding::new(text, [before, seen].into_iter().filter_map(told).collect::<Vec<_>>()).about(about)
+}
+
+/// See [`About::Conflict`]. Follows both nodes anew.
+fn lost_at(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> (u64, u64) {
+    let term = |entry: Entry| u64::from(entry.term);
+    let below = (before.entry.digest == seen.entry.digest).then(|| {
+        let (one, other) = (log_with(evidence, index, before)?, log_with(evidence, index, seen)?);
+        let parted = one.parts_from(&other, index)?;
+        let terms = |index| Some((index, term(one.get(index)?.entry), term(other.get(index)?.entry)));
+        (parted..=index).filter_map(terms).find(|(_, own, other)| own == other)
+    });
+    below.flatten().map_or((index, term(seen.entry)), |(index, term, _)| (index, term))
+}
+
+/// The log of a node when it held this entry: after that line, or when it was through with what its disk gave back.
+fn log_with(evidence: &Evidence, index: u64, seen: &Seen) -> Option<Log> {
+    let facts = &evidence.nodes[seen.node.0 as usize];
+    let mut replay = Replay::default();
+    for (place, boot) in facts.files().enumerate() {
+        for fact in &boot.facts {
+            _ = replay.take(facts, fact);
+            let is_told = (place, fact.line) >= (seen.place as usize, seen.line);
+            let held = replay.log.get(index).filter(|held| held.entry == seen.entry);
+            if is_told && held.is_some_and(|held| held.chain().unwrap_or(0) == seen.chain) {
+                return Some(replay.log);
+            }
+        }
+    }
+    None
 }
 
 fn unfit(evidence: &Evidence, node: NodeRef, boot: &Boot, fact: &Fact, misfit: Misfit) -> Finding {

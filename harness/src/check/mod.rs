@@ -69,7 +69,7 @@ pub const CHECKS: &[Check] = &[
     check("leader-completeness", "§5.4", "a new leader has all that was committed", leader_completeness::leader_completeness),
     check("state-machine-safety", "§5.4.3", "all nodes apply the same, in order", state_machine_safety::state_machine_safety),
     check("exactly-once", "thesis §6.3", "a write takes effect once", exactly_once::exactly_once),
-    check("linearizability", "thesis §6", "clients cannot tell it from one machine", linearizability::linearizability),
+    check("linearizability", "thesis §6", "clients cannot tell it from one machine", models::linearizability),
     check("recovery", "expect", "writes succeed again soon after the last heal", recovery::recovery),
     check("expectations", "expect", "enough happened for a verdict", expectations::expectations),
     check("faults", "plan", "the planned faults were done", faults::faults),

@@ -1,5 +1,9 @@
 //! All nodes apply the same entries in the same order (§5.4.3).
 
+use std::collections::BTreeMap;
+
+use mkraft_proto::evidence::Digest;
+
 use super::about::{About, EntryId, Indices, extend};
 use super::by_index::ByIndex;
 use super::evidence::{Act, Applied, Boot, Evidence, Fact, Kinds, NodeRef, witness};
@@ -7,11 +11,12 @@ use super::replay::Replay;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// index -> (term, digest, session, sequence) applied is a function over all nodes and boots; each boot applies in order and without
-/// gaps from its snapshot on, what its own log holds, and never beyond what it knows to be committed (§5.4.3).
+/// gaps from its snapshot on, what its own log holds, and never beyond what it knows to be committed (§5.4.3); and the
+/// state that snapshots hold is a function of their index (§7).
 ///
-/// Reads: `boot`, `commit`, `apply` and all that tells of the log. Fails: naming the lines. Unknown: such lines of
-/// a node may be missing, or nothing was applied. Cannot see: whether two machines made the same of the same
-/// command. Cost: O(entries), and memory for each distinct one.
+/// Reads: `boot`, `commit`, `apply`, `snapshot` and all that tells of the log. Fails: naming the lines. Unknown: such
+/// lines of a node may be missing, or nothing was applied. Cannot see: whether two machines made the same of the same
+/// command where no two snapshots end at one index. Cost: O(entries), and memory for each distinct one.
 pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let total = evidence.nodes().map(|(_, node)| node.applications()).sum();
@@ -40,7 +45,9 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
                 } else if replay.trusted && last > replay.commit {
                     let beyond = first.max(replay.commit + 1)..=last;
                     let early = early.get_or_insert_with(|| here.early(last, replay.commit));
-                    early.times += 1;
+                    // A line may be several facts.
+                    early.times +=
+                        u64::from(early.line.replace((place, fact.line)) != Some((place, fact.line)));
                     extend(&mut early.entries, beyond);
                 }
                 next = next.map(|_| first + entries.len() as u64);
@@ -59,6 +66,7 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
         }
         early.into_iter().for_each(|early| tally.violated(early.finding(node)));
     }
+    states(evidence, &mut tally);
     tally.doubt_gaps(evidence, Kinds::LOG | Kinds::COMMIT | Kinds::APPLY);
     let distinct = known.iter().count();
     tally.verdict("nothing was applied in any file", |applied| {
@@ -66,6 +74,28 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
             "{applied} applications of {distinct} entries: in order, never beyond commit, everywhere the same"
         )
     })
+}
+
+/// One log makes one state.
+fn states(evidence: &Evidence, tally: &mut Tally) {
+    let mut known: BTreeMap<u64, (Digest, NodeRef, Witness)> = BTreeMap::new();
+    for (node, facts) in evidence.nodes() {
+        let mut differed = false;
+        for (boot, fact) in facts.files().flat_map(|boot| boot.facts.iter().map(move |fact| (boot, fact))) {
+            let Act::Snapshot { index, digest, .. } = fact.act else { continue };
+            let name = evidence.name(node);
+            let told =
+                witness(boot, fact, format!("{name}'s snapshot up to entry {index} has digest {digest}"));
+            let (before, other, seen) = known.entry(index).or_insert_with(|| (digest, node, told.clone()));
+            if *before != digest && !differed {
+                let other = evidence.name(*other);
+                let text =
+                    format!("snapshots of {other} and {name} up to entry {index} hold different states");
+                tally.violated(Finding::new(text, [seen.clone(), told]));
+                differed = true;
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -99,7 +129,7 @@ impl Here<'_> {
         let text =
             format!("{name} applied entry {last} at {at}, when it knew no more than {commit} committed");
         let witness = witness(self.boot, self.fact, text.clone());
-        Early { text, witness, times: 0, entries: Vec::new(), at: self.fact.t }
+        Early { text, witness, times: 0, line: None, entries: Vec::new(), at: self.fact.t }
     }
 
     fn same(&self, index: u64, seen: Seen, known: &mut ByIndex<Seen>) -> Option<Finding> {
@@ -154,13 +184,15 @@ struct Early {
     text: String,
     witness: Witness,
     times: u64,
+    /// The last of them: a file's place, and a line.
+    line: Option<(usize, u32)>,
     entries: Vec<Indices>,
     at: u64,
 }
 
 impl Early {
     fn finding(self, node: NodeRef) -> Finding {
-        let Early { text, witness, times, entries, at } = self;
+        let Early { text, witness, times, entries, at, .. } = self;
         let more = match times {
             1 => String::new(),
             times => format!("; and {} later", count(times - 1, "time")),

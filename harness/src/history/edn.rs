@@ -237,7 +237,7 @@ fn plain(token: &str) -> Edn {
     Edn::Plain(value)
 }
 
-/// A value of JSON as EDN; the names in objects become keywords, or numbers where they are some.
+/// A value of JSON as EDN; the names in objects become numbers and keywords where they can.
 pub fn write_value(out: &mut String, value: &Value) {
     // Writing to a string cannot fail.
     let _ = match value {
@@ -253,8 +253,9 @@ pub fn write_value(out: &mut String, value: &Value) {
         Value::Object(fields) => {
             out.push('{');
             for (at, (name, value)) in fields.iter().enumerate() {
-                let colon = if name.parse::<i64>().is_ok() { "" } else { ":" };
-                let _ = write!(out, "{}{colon}{name} ", if at > 0 { ", " } else { "" });
+                out.push_str(if at > 0 { ", " } else { "" });
+                write_name(out, name);
+                out.push(' ');
                 write_value(out, value);
             }
             write!(out, "}}")
@@ -273,6 +274,42 @@ pub fn write_value(out: &mut String, value: &Value) {
         }
         Value::Bool(_) | Value::Number(_) => write!(out, "{value}"),
     };
+}
+
+/// The steps of a transaction, `[["append", 1, 2]]`, with the names of their functions as keywords.
+pub fn write_transaction(out: &mut String, value: &Value) {
+    let Value::Array(steps) = value else { return write_value(out, value) };
+    out.push('[');
+    for (at, step) in steps.iter().enumerate() {
+        out.push_str(if at > 0 { " " } else { "" });
+        match step.as_array().map(Vec::as_slice) {
+            Some([Value::String(f), parts @ ..]) if is_keyword(f) => {
+                let _ = write!(out, "[:{f}");
+                for part in parts {
+                    out.push(' ');
+                    write_value(out, part);
+                }
+                out.push(']');
+            }
+            _ => write_value(out, step),
+        }
+    }
+    out.push(']');
+}
+
+fn write_name(out: &mut String, name: &str) {
+    if name.parse::<i64>().is_ok_and(|number| number.to_string() == name) {
+        out.push_str(name);
+    } else if is_keyword(name) {
+        let _ = write!(out, ":{name}");
+    } else {
+        write_value(out, &name.into());
+    }
+}
+
+fn is_keyword(name: &str) -> bool {
+    let is_sign = |sign: char| sign.is_ascii_alphanumeric() || "-_.*+!?".contains(sign);
+    name.starts_with(|sign: char| sign.is_ascii_alphabetic()) && name.chars().all(is_sign)
 }
 
 #[cfg(test)]

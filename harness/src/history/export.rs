@@ -2,7 +2,7 @@
 //!
 //! In: `history.jsonl`. Out: one EDN map a line, or one JSON array with an operation a line. Never: a line left out.
 //!
-//! The keyed value of those tools is `[key value]`. A nemesis' line is `info` there, whether it begins or ends. What a
+//! The keyed value of those tools is `[key value]`; the steps of a transaction are named by keywords in EDN, `[:append 1 2]`. A nemesis' line is `info` there, whether it begins or ends. What a
 //! compare-and-swap that failed saw has no place there, and is lost.
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::edn::write_value;
+use super::edn::{write_transaction, write_value};
 use super::{HistoryError, HistoryFault, Op, OpType, Process};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,36 +75,15 @@ fn edn(op: Op) -> String {
     let (index, time, kind) = (op.index, op.time, kind(&op));
     let mut text =
         format!("{{:index {index}, :time {time}, :process {process}, :type :{kind}, :f :{}, :value ", op.f);
-    match (&*op.f, op.value) {
-        ("txn", Value::Array(micros)) => write_transaction(&mut text, &micros),
-        (_, other) => write_value(&mut text, &value(op.key, other)),
+    match (&*op.f, &op.key) {
+        ("txn", None) => write_transaction(&mut text, &op.value),
+        _ => write_value(&mut text, &value(op.key, op.value)),
     }
     if let Some(error) = op.error {
         text.push_str(", :error ");
         write_value(&mut text, &error.into());
     }
     text + "}"
-}
-
-/// Its micro-operations are named by keywords.
-fn write_transaction(text: &mut String, micros: &[Value]) {
-    text.push('[');
-    for (at, micro) in micros.iter().enumerate() {
-        text.push_str(if at > 0 { " " } else { "" });
-        match micro.as_array().map(Vec::as_slice) {
-            Some([Value::String(f), rest @ ..]) => {
-                text.push_str("[:");
-                text.push_str(f);
-                for part in rest {
-                    text.push(' ');
-                    write_value(text, part);
-                }
-                text.push(']');
-            }
-            _ => write_value(text, micro),
-        }
-    }
-    text.push(']');
 }
 
 fn json(op: Op) -> Value {
@@ -125,6 +104,7 @@ fn json(op: Op) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::function::{Function, Shape};
     use super::super::import::{Dialect, import};
     use super::super::{Ended, History};
     use super::*;
@@ -142,7 +122,11 @@ mod tests {
         let (ours, theirs) = (folder.path().join("history.jsonl"), folder.path().join("history.edn"));
         std::fs::write(&ours, LINES).unwrap();
         export(&ours, Format::Edn, &mut File::create(&theirs).unwrap()).unwrap();
-        let dialect = Dialect { functions: &["read", "cas"], keyed: true };
+        let functions = &[
+            Function::new("read", Shape::Ignored, Shape::Anything),
+            Function::new("cas", Shape::Pair, Shape::Ignored),
+        ];
+        let dialect = Dialect { functions, keyed: true };
         let (ours, theirs) = (History::read(&ours).unwrap(), import(&theirs, dialect).unwrap());
         assert_eq!((theirs.skipped, theirs.lines), (1, vec![1, 2, 3, 4, 5]));
         assert_eq!(ours.operations.len(), theirs.history.operations.len());
@@ -159,33 +143,75 @@ mod tests {
         }
     }
 
+    /// What other tools read of each kind of object, and what we read back of it.
     #[test]
-    fn transactions_and_balances_leave_as_jepsen_writes_them_and_come_back() {
+    fn each_kind_of_operation_has_the_form_that_jepsen_writes() {
         let cases = [
+            ("add", Some("s"), "3", r#":add, :value ["s" 3]}"#),
+            ("read", Some("s"), "[3,1]", r#":read, :value ["s" [3 1]]}"#),
+            ("read", None, "-7", ":read, :value -7}"),
+            ("enqueue", None, "\"v\"", r#":enqueue, :value "v"}"#),
+            ("dequeue", None, "null", ":dequeue, :value nil}"),
+            ("acquire", Some("l"), "\"t1\"", r#":acquire, :value ["l" "t1"]}"#),
+            ("release", None, "null", ":release, :value nil}"),
             (
                 "txn",
-                r#"[["append","k",1],["r",2,null]]"#,
-                r#"[["append","k",1],["r",2,[3]]]"#,
-                r#"[[:append "k" 1] [:r 2 [3]]]"#,
+                None,
+                r#"[["append","k1",2],["r",1,null],["r",2,[1,2]]]"#,
+                r#":txn, :value [[:append "k1" 2] [:r 1 nil] [:r 2 [1 2]]]}"#,
             ),
-            ("read", "null", r#"{"0":10,"b":5}"#, "{0 10, :b 5}"),
+            (
+                "transfer",
+                None,
+                r#"{"from":"a","to":0,"amount":5}"#,
+                r#":transfer, :value {:amount 5, :from "a", :to 0}}"#,
+            ),
+            ("balances", None, r#"{"0":5,"a b":6,"c":7}"#, r#":balances, :value {0 5, "a b" 6, :c 7}}"#),
         ];
-        for (f, asked, answered, expected) in cases {
-            let folder = tempfile::tempdir().unwrap();
-            let (ours, theirs) = (folder.path().join("history.jsonl"), folder.path().join("history.edn"));
-            let line = |index, kind, value| {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("history.jsonl"), folder.path().join("history.edn"));
+        for (f, key, value, expected) in cases {
+            let key = key.map_or_else(String::new, |key| format!(r#""key":"{key}","#));
+            let line = |index: u8, kind: &str| {
                 format!(
-                    r#"{{"index":{index},"time":{index},"process":0,"type":"{kind}","f":"{f}","value":{value}}}"#
-                ) + "\n"
+                    r#"{{"index":{index},"time":{index},"process":0,"type":"{kind}","f":"{f}",{key}"value":{value}}}"#
+                )
             };
-            std::fs::write(&ours, line(0, "invoke", asked) + &line(1, "ok", answered)).unwrap();
+            std::fs::write(&ours, line(0, "invoke") + "\n" + &line(1, "ok") + "\n").unwrap();
             export(&ours, Format::Edn, &mut File::create(&theirs).unwrap()).unwrap();
             let text = std::fs::read_to_string(&theirs).unwrap();
-            assert!(text.contains(expected), "{text}");
-            let dialect = Dialect { functions: &["read", "txn", "transfer"], keyed: false };
-            let (ours, theirs) = (History::read(&ours).unwrap(), import(&theirs, dialect).unwrap());
-            assert_eq!(ours.operations[0].value, theirs.history.operations[0].value);
-            assert_eq!(ours.operations[0].result, theirs.history.operations[0].result);
+            assert!(text.lines().all(|line| line.ends_with(expected)), "{text}\nshould end with\n{expected}");
+            let shape = match f {
+                "txn" => Shape::Transaction,
+                "transfer" => Shape::Transfer,
+                "balances" => Shape::Balances,
+                _ => Shape::Anything,
+            };
+            let functions = &[Function::new(f, shape, shape)];
+            let dialect = Dialect { functions, keyed: !key.is_empty() };
+            let imported = import(&theirs, dialect).unwrap();
+            let value: Value = serde_json::from_str(value).unwrap();
+            let operation = &imported.history.operations[0];
+            assert_eq!((&*operation.value.json(), &*operation.result.json()), (&value, &value), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_exported_json_is_imported_as_the_same_operations() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("history.jsonl"), folder.path().join("history.json"));
+        std::fs::write(&ours, LINES).unwrap();
+        export(&ours, Format::Json, &mut File::create(&theirs).unwrap()).unwrap();
+        let functions = &[
+            Function::new("read", Shape::Ignored, Shape::Anything),
+            Function::new("cas", Shape::Pair, Shape::Ignored),
+        ];
+        let imported = import(&theirs, Dialect { functions, keyed: true }).unwrap();
+        assert_eq!((imported.skipped, imported.lines), (1, vec![1, 2, 3, 4, 5]));
+        let ours = History::read(&ours).unwrap();
+        for (ours, theirs) in ours.operations.iter().zip(&imported.history.operations) {
+            assert_eq!((&ours.f, &ours.key, &ours.value), (&theirs.f, &theirs.key, &theirs.value));
+            assert_eq!((ours.ended, ours.completion_line), (theirs.ended, theirs.completion_line));
         }
     }
 

@@ -1,17 +1,18 @@
 //! Reads histories that other systems wrote.
 //!
-//! In: a file in EDN as Jepsen writes it (one map a line, or one vector), the lines of Jepsen's older logs, or our own
-//! `history.jsonl`. Out: a [`History`] and where each of its entries stands. Never: an entry passed over in silence; the
+//! In: a file in EDN as Jepsen writes it (one map a line, or one vector), the lines of Jepsen's older logs, an array of
+//! JSON as `export` writes it, or our own `history.jsonl`. Out: a [`History`] and where each of its entries stands. Never: an entry passed over in silence; the
 //! nemesis and lines of other loggers are counted.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::edn::{Edn, EdnError, Forms};
-use super::shapes::Shape;
+use super::function::{Function, Shape};
 use super::{Datum, Ended, History, HistoryError, OpType, Operation};
 
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ pub struct Imported {
 #[derive(Debug, Clone, Copy)]
 pub struct Dialect<'a> {
     /// Functions that may occur.
-    pub functions: &'a [&'a str],
+    pub functions: &'a [Function],
     /// Values are `[key value]`.
     pub keyed: bool,
 }
@@ -49,6 +50,10 @@ pub enum ImportFault {
     Syntax(EdnError),
     #[error("expected a map of an operation, such as {{:process 0, :type :invoke, :f :read, :value nil}}")]
     NotAMap,
+    #[error("expected an object of an operation in JSON: {0}")]
+    NotAnObject(String),
+    #[error("expected `{expected}`, found {found}")]
+    Sign { expected: &'static str, found: String },
     #[error("expected an operation, such as `0 :invoke :write 3`")]
     NotALogLine,
     #[error("expected :{field} to be {expected}, found {found}")]
@@ -67,10 +72,11 @@ pub enum ImportFault {
 pub fn import(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
     let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.into(), source })?;
     let text = String::from_utf8_lossy(&bytes);
-    let mut begin = text.trim_start().chars().filter(|sign| !sign.is_whitespace());
-    let result = match (begin.next(), begin.next()) {
-        (Some('{'), Some('"')) => return own_lines(path, dialect),
-        (Some('{' | '[' | '#' | ';' | '('), _) => edn(&text, dialect),
+    let mut begin = text.chars().filter(|sign| !sign.is_whitespace());
+    let result = match (begin.next(), begin.next(), begin.next()) {
+        (Some('{'), Some('"'), _) => return own_lines(path, dialect),
+        (Some('['), Some('{'), Some('"')) => json(&text, dialect),
+        (Some('{' | '[' | '#' | ';' | '('), ..) => edn(&text, dialect),
         _ => log(&text, dialect),
     };
     result.map_err(|(line, fault)| ImportError::Entry { path: path.into(), line, fault })
@@ -79,20 +85,38 @@ pub fn import(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
 fn own_lines(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
     let mut history = History::read(path)?;
     for operation in &mut history.operations {
-        if !dialect.functions.contains(&&*operation.f) {
-            let fault = dialect.no_function(&operation.f);
-            return Err(ImportError::Entry { path: path.into(), line: operation.invoke_line, fault });
+        let wrong = |line, fault| ImportError::Entry { path: path.into(), line, fault };
+        let line = operation.invoke_line;
+        let function = dialect.function(&operation.f).map_err(|fault| wrong(line, fault))?;
+        let value = taken(function.asks, operation.value.json().into_owned());
+        operation.value = value.map_err(|fault| wrong(line, fault))?.into();
+        if operation.ended == Ended::Ok {
+            let result = taken(function.answers, operation.result.json().into_owned());
+            let line = operation.completion_line.unwrap_or(line);
+            operation.result = result.map_err(|fault| wrong(line, fault))?.into();
         }
         operation.key.get_or_insert_with(|| "".into());
-        let at = |line| move |fault| ImportError::Entry { path: path.into(), line, fault };
-        dialect.fit(&operation.f, &operation.value.json(), false).map_err(at(operation.invoke_line))?;
-        if let Some(line) = operation.completion_line.filter(|_| operation.ended == Ended::Ok) {
-            dialect.fit(&operation.f, &operation.result.json(), true).map_err(at(line))?;
-        }
     }
     let lines = (1..=history.lines).collect();
     let skipped = history.strikes.len() as u64;
     Ok(Imported { history, lines, skipped })
+}
+
+/// A value of this shape.
+fn taken(shape: Shape, value: Value) -> Result<Value, ImportFault> {
+    let text = if matches!(shape, Shape::Ignored | Shape::Anything) { String::new() } else { shown(&value) };
+    let wrong =
+        |expected: &str| ImportFault::Field { field: "value", expected: expected.to_owned(), found: text };
+    shape.take(value).map_err(wrong)
+}
+
+/// A value as an error shows it: values may be long.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
 }
 
 type Faulty = (u32, ImportFault);
@@ -103,7 +127,7 @@ struct Entry {
     process: Option<u64>,
     kind: OpType,
     f: String,
-    value: Edn,
+    value: Value,
     time: Option<u64>,
     error: Option<String>,
 }
@@ -170,7 +194,8 @@ fn entry(form: Edn) -> Result<Entry, ImportFault> {
         Edn::Plain(Value::Null) => None,
         other => Some(other.into_value().to_string()),
     };
-    Ok(Entry { process, kind: kind.unwrap_or(OpType::Info), f, value: take("value"), time, error })
+    let value = take("value").into_value();
+    Ok(Entry { process, kind: kind.unwrap_or(OpType::Info), f, value, time, error })
 }
 
 fn kind(word: &str) -> Option<OpType> {
@@ -181,6 +206,74 @@ fn kind(word: &str) -> Option<OpType> {
         "info" => OpType::Info,
         _ => return None,
     })
+}
+
+/// One array of objects; the nemesis' process is a name.
+fn json(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
+    let mut book = Book::new(dialect);
+    let (mut at, mut line) = (0, 1);
+    let mut expected = '[';
+    loop {
+        // Blanks and the sign before the next entry.
+        let blank = text[at..].find(|sign: char| !sign.is_whitespace()).unwrap_or(text.len() - at);
+        line += lines_in(&text[at..at + blank]);
+        at += blank;
+        let sign = text[at..].chars().next();
+        let is_last = sign == Some(']') && expected == ',';
+        if sign != Some(expected) && !is_last {
+            let expected = if expected == '[' { "[" } else { "," };
+            let found = sign.map_or_else(|| "the end".to_owned(), |sign| format!("`{sign}`"));
+            return Err((line, ImportFault::Sign { expected, found }));
+        }
+        at += 1;
+        if is_last || expected == '[' && text[at..].trim_start().starts_with(']') {
+            return Ok(book.imported);
+        }
+        expected = ',';
+        let blank = text[at..].find(|sign: char| !sign.is_whitespace()).unwrap_or(text.len() - at);
+        line += lines_in(&text[at..at + blank]);
+        at += blank;
+        let mut entries = serde_json::Deserializer::from_str(&text[at..]).into_iter::<JsonEntry>();
+        let entry = entries.next().unwrap_or_else(|| Err(serde::de::Error::custom("found the end")));
+        // Lines are counted here, from the begin of the file.
+        let why = |error: serde_json::Error| {
+            let text = error.to_string();
+            text.split(" at line ").next().unwrap_or_default().to_owned()
+        };
+        let entry = entry.map_err(|error| (line, ImportFault::NotAnObject(why(error))))?;
+        let end = at + entries.byte_offset();
+        let process = match &entry.process {
+            Value::String(_) => None,
+            Value::Number(number) if number.is_u64() => number.as_u64(),
+            other => {
+                let expected = "a number from 0, or a name".to_owned();
+                return Err((line, ImportFault::Field { field: "process", expected, found: shown(other) }));
+            }
+        };
+        let JsonEntry { kind, f, value, time, error, .. } = entry;
+        let error = error.filter(|error| !error.is_null()).map(|error| error.to_string());
+        book.add(line, Entry { process, kind, f, value, time, error }).map_err(|fault| (line, fault))?;
+        line += lines_in(&text[at..end]);
+        at = end;
+    }
+}
+
+fn lines_in(text: &str) -> u32 {
+    text.bytes().filter(|&byte| byte == b'\n').count() as u32
+}
+
+#[derive(Deserialize)]
+struct JsonEntry {
+    process: Value,
+    #[serde(rename = "type")]
+    kind: OpType,
+    f: String,
+    #[serde(default)]
+    value: Value,
+    #[serde(default)]
+    time: Option<u64>,
+    #[serde(default)]
+    error: Option<Value>,
 }
 
 /// `process :type :f value`, perhaps after `INFO  jepsen.util - `, perhaps before an error.
@@ -226,7 +319,7 @@ fn log(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
             process,
             kind,
             f: f.to_owned(),
-            value: value.unwrap_or(Edn::Plain(Value::Null)),
+            value: value.map(Edn::into_value).unwrap_or_default(),
             time: None,
             error: None,
         };
@@ -236,39 +329,22 @@ fn log(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
 }
 
 impl Dialect<'_> {
-    fn no_function(&self, f: &str) -> ImportFault {
-        let names: Vec<_> = self.functions.iter().map(|name| format!(":{name}")).collect();
-        ImportFault::Field { field: "f", expected: names.join(" or "), found: format!(":{f}") }
-    }
-
-    /// Refuses a value of another form than its function has.
-    fn fit(&self, f: &str, value: &Value, answered: bool) -> Result<(), ImportFault> {
-        match Shape::of(self.functions, f) {
-            Some(shape) if !shape.fits(value, answered) => {
-                let (expected, found) = (shape.expected().to_owned(), value.to_string());
-                Err(ImportFault::Field { field: "value", expected, found })
-            }
-            _ => Ok(()),
+    fn function(&self, f: &str) -> Result<Function, ImportFault> {
+        if let Some(function) = self.functions.iter().find(|function| function.name == f) {
+            return Ok(*function);
         }
+        let names: Vec<_> = self.functions.iter().map(|function| format!(":{}", function.name)).collect();
+        Err(ImportFault::Field { field: "f", expected: names.join(" or "), found: format!(":{f}") })
     }
 
     /// Key and value; the key of a history that has none is empty.
-    fn split(&self, f: &str, value: Edn, answered: bool) -> Result<(String, Value), ImportFault> {
-        let (key, mut value) = self.keyed(value)?;
-        if let Some(shape) = Shape::of(self.functions, f) {
-            shape.bring(&mut value);
-        }
-        self.fit(f, &value, answered)?;
-        Ok((key, value))
-    }
-
-    fn keyed(&self, value: Edn) -> Result<(String, Value), ImportFault> {
+    fn split(&self, value: Value) -> Result<(String, Value), ImportFault> {
         if !self.keyed {
-            return Ok((String::new(), value.into_value()));
+            return Ok((String::new(), value));
         }
         match value {
-            Edn::Sequence(items) if items.len() == 2 => {
-                let mut items = items.into_iter().map(Edn::into_value);
+            Value::Array(items) if items.len() == 2 => {
+                let mut items = items.into_iter();
                 let key = match items.next() {
                     Some(Value::String(key)) => key,
                     key => key.unwrap_or_default().to_string(),
@@ -276,8 +352,8 @@ impl Dialect<'_> {
                 Ok((key, items.next().unwrap_or_default()))
             }
             other => {
-                let found = other.into_value().to_string();
-                Err(ImportFault::Field { field: "value", expected: "[key value]".to_owned(), found })
+                let (expected, found) = ("[key value]".to_owned(), shown(&other));
+                Err(ImportFault::Field { field: "value", expected, found })
             }
         }
     }
@@ -310,12 +386,10 @@ impl<'a> Book<'a> {
             self.imported.skipped += 1;
             return Ok(());
         };
-        if !self.dialect.functions.contains(&entry.f.as_str()) {
-            return Err(self.dialect.no_function(&entry.f));
-        }
+        let function = self.dialect.function(&entry.f)?;
         let time = entry.time.unwrap_or(place.into());
         if entry.kind == OpType::Invoke {
-            return self.invoke(place, process, time, entry);
+            return self.invoke(place, process, time, function.asks, entry);
         }
         let Some(Client::Busy(at)) = self.clients.remove(&process) else {
             return Err(ImportFault::NotInvoked { process, f: entry.f });
@@ -329,15 +403,15 @@ impl<'a> Book<'a> {
             OpType::Fail => Ended::Fail,
             OpType::Info | OpType::Invoke => Ended::Info,
         };
-        let mut result = Datum::NULL;
+        let mut result = Value::Null;
         // What did not succeed may tell an error in place of its value.
-        if ended == Ended::Ok && matches!(&*open.f, "read" | "txn") {
-            let (key, value) = self.dialect.split(&open.f, entry.value, true)?;
+        if ended == Ended::Ok && function.answers != Shape::Ignored {
+            let (key, value) = self.dialect.split(entry.value)?;
             if open.key.as_deref() != Some(&key) {
                 let expected = format!("of key {}, as invoked", open.key.as_deref().unwrap_or_default());
                 return Err(ImportFault::Field { field: "value", expected, found: key });
             }
-            result = value.into();
+            result = taken(function.answers, value)?;
         }
         if ended == Ended::Info {
             self.clients.insert(process, Client::Departed(line));
@@ -345,12 +419,19 @@ impl<'a> Book<'a> {
         let error = entry.error.map(|error| self.name(error));
         let operation = &mut self.imported.history.operations[at];
         operation.error = error;
-        (operation.result, operation.ended) = (result, ended);
+        (operation.result, operation.ended) = (result.into(), ended);
         (operation.completed_at, operation.completion_line) = (Some(time), Some(place));
         Ok(())
     }
 
-    fn invoke(&mut self, place: u32, process: u64, time: u64, entry: Entry) -> Result<(), ImportFault> {
+    fn invoke(
+        &mut self,
+        place: u32,
+        process: u64,
+        time: u64,
+        asks: Shape,
+        entry: Entry,
+    ) -> Result<(), ImportFault> {
         let at = self.imported.history.operations.len();
         match self.clients.insert(process, Client::Busy(at)) {
             Some(Client::Busy(open)) => {
@@ -361,12 +442,8 @@ impl<'a> Book<'a> {
             Some(Client::Departed(info)) => return Err(ImportFault::Departed { process, info }),
             None => {}
         }
-        let (key, value) = self.dialect.split(&entry.f, entry.value, false)?;
-        let is_pair = value.as_array().is_some_and(|pair| pair.len() == 2);
-        if entry.f == "cas" && !is_pair {
-            let (expected, found) = ("[expected new]".to_owned(), value.to_string());
-            return Err(ImportFault::Field { field: "value", expected, found });
-        }
+        let (key, value) = self.dialect.split(entry.value)?;
+        let value = taken(asks, value)?;
         let (f, key) = (self.name(entry.f), self.name(key));
         self.imported.history.operations.push(Operation {
             process,
@@ -402,11 +479,17 @@ impl<'a> Book<'a> {
 mod tests {
     use super::*;
 
+    const FUNCTIONS: &[Function] = &[
+        Function::new("read", Shape::Ignored, Shape::Anything),
+        Function::new("write", Shape::Anything, Shape::Ignored),
+        Function::new("cas", Shape::Pair, Shape::Ignored),
+    ];
+
     fn read(text: &str, keyed: bool) -> Result<Imported, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.edn");
         std::fs::write(&path, text).unwrap();
-        let dialect = Dialect { functions: &["read", "write", "cas"], keyed };
+        let dialect = Dialect { functions: FUNCTIONS, keyed };
         import(&path, dialect).map_err(|error| error.to_string())
     }
 
@@ -458,53 +541,6 @@ INFO  jepsen.util - 2 :fail :cas :timed-out
 {:process 0 :type :ok :f :read :value [\"x\" 5]}
 {:process 1 :type :info :f :cas :value :timed-out}";
         assert_eq!(told(&read(text, true).unwrap()), ["0 read x:null 5 Ok", "1 cas 7:[1,2] null Info"]);
-    }
-
-    #[test]
-    fn transactions_and_banks_are_brought_into_our_form() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("history.edn");
-        let read = |text: &str, functions: &[&str]| {
-            std::fs::write(&path, text).unwrap();
-            import(&path, Dialect { functions, keyed: false }).map_err(|error| error.to_string())
-        };
-        let txn = "{:process 0 :type :invoke :f :txn :value [[:append 1 2] [:r x nil] [:r 3]]}
-{:process 0 :type :ok :f :txn :value [[:append 1 2] [:r x []] [:r 3 [1 2]]]}";
-        let expected = r#"0 txn :[["append",1,2],["r","x",null],["r",3,null]] [["append",1,2],["r","x",[]],["r",3,[1,2]]] Ok"#;
-        assert_eq!(told(&read(txn, &["txn"]).unwrap()), [expected]);
-        let bank = "0 :invoke :transfer {:from 0, :to 1, :amount 5}
-1 :invoke :read nil
-1 :ok :read {0 10, 1 5}
-0 :ok :transfer {:from 0, :to 1, :amount 5}";
-        let expected =
-            [r#"0 transfer :{"amount":5,"from":0,"to":1} null Ok"#, r#"1 read :null {"0":10,"1":5} Ok"#];
-        assert_eq!(told(&read(bank, &["read", "transfer"]).unwrap()), expected);
-
-        let ours = r#"{"index":0,"time":0,"process":0,"type":"invoke","f":"txn","value":[["r",1,null]]}
-{"index":1,"time":1,"process":0,"type":"ok","f":"txn","value":[["r",1,[7]]]}
-"#;
-        assert_eq!(told(&read(ours, &["txn"]).unwrap()), [r#"0 txn :[["r",1,null]] [["r",1,[7]]] Ok"#]);
-        let list = "a list of [:append key value] and [:r key list], found ";
-        let cases = [
-            (txn.replace("[:r x nil]", "[:w x 1]"), ":1: expected :value to be ", list),
-            (txn.replace("[:r 3 [1 2]]", "[:r 3 1]"), ":2: expected :value to be ", list),
-            (
-                bank.replace(":amount 5", ""),
-                ":1: expected :value to be ",
-                "{:from account, :to account, :amount number}",
-            ),
-            (bank.replace("{0 10", "{0 nil"), ":3: expected :value to be ", "a map from account to balance"),
-            (ours.replace("[7]", "7"), ":2: expected :value to be ", list),
-            (ours.replace("null", "[1],[2]"), ":1: expected :value to be ", list),
-        ];
-        for (text, place, expected) in cases {
-            let functions: &[&str] = if text.contains("txn") { &["txn"] } else { &["read", "transfer"] };
-            let error = read(&text, functions).unwrap_err();
-            assert!(
-                error.contains(place) && error.contains(expected),
-                "{error}\nshould contain\n{place}{expected}"
-            );
-        }
     }
 
     #[test]

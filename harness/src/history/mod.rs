@@ -4,11 +4,11 @@ mod datum;
 mod edn;
 pub mod export;
 pub mod folder;
+pub mod function;
 pub mod import;
 mod line;
 mod read;
 mod recorder;
-mod shapes;
 
 use std::fmt;
 

@@ -87,7 +87,7 @@ impl NodeClient {
         let ticket = ticket.map(v1::Ticket::from);
         match call {
             Call::Get { key } => {
-                let reply = connection.get(GetRequest { key, stale: false }).await?;
+                let reply = connection.get(GetRequest { key, stale: false, here: false }).await?;
                 Ok(Reply::Got(reply.into_inner().into()))
             }
             Call::Put { key, value } => {

@@ -42,7 +42,7 @@ fn damage(root: &Path, rng: &mut ChaCha8Rng) -> Option<(String, String)> {
         write(file, &lines);
         Some(())
     };
-    let column = match rng.random_range(0..8) {
+    let column = match rng.random_range(0..12) {
         0 => {
             fs::remove_dir_all(root.join(&node)).unwrap();
             return Some(("a node".into(), node));
@@ -91,7 +91,7 @@ type Table = BTreeMap<(String, String), BTreeSet<&'static str>>;
 
 fn damaged_runs() -> (Table, u32) {
     let (mut table, mut tried) = (Table::new(), 0);
-    for seed in 0..30 {
+    for seed in 0..45 {
         let lawful = sudden(seed);
         for draw in 0..12 {
             let folder = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ const BUGS: &[(Bug, &str, u64, &str)] = &[
     (Bug::ReadWithoutQuorum, "linearizability", 16, "planted-read-without-quorum"),
 ];
 
-const SEEDS: u64 = 17;
+const SEEDS: u64 = 40;
 
 fn judged(run: &Run) -> Results {
     let folder = tempfile::tempdir().unwrap();

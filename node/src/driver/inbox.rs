@@ -1,6 +1,6 @@
 //! The way to the driver: a queue bounded in events and in bytes.
 //!
-//! In: events of the transport. Out: the same, in their order. Never: a wait of who brings one, but to stop.
+//! In: events of the transport. Out: the same, in their order. Never: a wait of who brings one, but of this node's own threads.
 //!
 //! Requests find it full at half of what messages of peers do: however much clients ask, a leader is heard.
 
@@ -56,6 +56,13 @@ impl Inbox {
             }
             TrySendError::Disconnected(()) => Error::new(ErrorCode::Stopping, "the node is stopping"),
         })
+    }
+
+    /// For what a thread of this node has done: waits for room.
+    pub fn deliver(&self, event: Event) {
+        self.waiting.fetch_add(event.bytes(), Ordering::Relaxed);
+        // Without a driver there is nobody left to tell.
+        let _ = self.sender.send(event);
     }
 
     /// Waits for room.

@@ -6,7 +6,10 @@
 //! Whatever passes here cannot make the handlers panic: positions are in order, terms are of the past, and
 //! what a reply claims of this node's log is there.
 
-use super::{AppendOutcome, Body, Entry, Message, NodeId, Position, Raft, Role, Term};
+use super::progress::Flow;
+use super::{
+    AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, NodeId, Position, Raft, Role, Term,
+};
 
 /// How far a term may be ahead of this node's own: a century of elections, ten a second. Without a bound, one
 /// message with the greatest term there is would end all elections for ever.
@@ -20,8 +23,8 @@ impl Raft {
         }
         match body {
             // A candidate has raised its term, and its log holds nothing of the new one.
-            Body::RequestVote { pre: false, last } => last.term < term,
-            Body::RequestVote { pre: true, last } => last.term <= term,
+            Body::RequestVote { pre: false, last, .. } => last.term < term,
+            Body::RequestVote { pre: true, last, .. } => last.term <= term,
             // Nobody agrees to what this node has not asked yet.
             Body::VoteReply { granted, .. } => !granted || term <= self.term,
             Body::Append { prev, entries, .. } => {
@@ -29,18 +32,48 @@ impl Raft {
                 let denied = || self.denies_leader(from, term) || self.denies_committed(*prev, entries);
                 well_formed(*prev, entries, term) && (term < self.term || !denied())
             }
-            Body::AppendReply { round, outcome } => self.admits_append_reply(from, term, *round, outcome),
+            Body::Chunk { snapshot, number, .. } => {
+                let position = snapshot.position;
+                let known = self.log.term_at(position.index).filter(|_| position.index <= self.commit);
+                let denied =
+                    self.denies_leader(from, term) || known.is_some_and(|known| known != position.term);
+                let possible = position.index > Index(0) && position.term <= term && position.term > Term(0);
+                possible
+                    && *number < snapshot.chunks(self.options.chunk_bytes)
+                    && snapshot.configuration.is_possible()
+                    && (term < self.term || !denied)
+            }
+            // An answer to this node's own; what deposes it is an AppendReply.
+            Body::ChunkReply { stream, next } => {
+                term <= self.term && self.admits_chunk_reply(from, term, *stream, *next)
+            }
+            Body::TimeoutNow => term > Term(0) && (term < self.term || !self.denies_leader(from, term)),
+            Body::ReadIndex { .. } => true,
+            // Whoever knows a later term does not lead this one.
+            Body::ReadIndexReply { index, .. } => term <= self.term || index.is_none(),
+            Body::AppendReply { round, outcome } => self.admits_append_reply(term, *round, outcome),
         }
     }
 
-    fn admits_append_reply(&self, from: NodeId, term: Term, round: u64, outcome: &AppendOutcome) -> bool {
+    fn admits_append_reply(&self, term: Term, round: u64, outcome: &AppendOutcome) -> bool {
         if term > self.term {
             return matches!(outcome, AppendOutcome::Conflict { .. });
         }
         let Role::Leader(leader) = &self.role else { return true };
         let (AppendOutcome::Matched(index) | AppendOutcome::Conflict { prev: index, .. }) = *outcome;
-        let known = leader.progress.contains_key(&from) && round <= leader.reads.round();
-        term < self.term || (known && index <= self.log.last().index)
+        // Of who is no member any more it counts for nothing, but may well be true.
+        term < self.term || (round <= leader.reads.round() && index <= self.log.last().index)
+    }
+
+    fn admits_chunk_reply(&self, from: NodeId, term: Term, stream: u64, next: u64) -> bool {
+        let Role::Leader(leader) = &self.role else { return true };
+        if term < self.term {
+            return true;
+        }
+        leader.progress.get(&from).is_none_or(|progress| match &progress.flow {
+            Flow::Snapshot(transfer) if transfer.stream == stream => transfer.admits(next),
+            _ => stream <= leader.streams,
+        })
     }
 
     /// True when another leads this term already (§5.2).
@@ -64,7 +97,8 @@ fn well_formed(prev: Position, entries: &[Entry], term: Term) -> bool {
         let follows = before.index.0.checked_add(1) == Some(entry.index.0);
         let rises = entry.term >= before.term && entry.term > Term(0);
         before = entry.position();
-        follows && rises
+        let known = entry.kind != EntryKind::Config || Configuration::decode(&entry.payload).is_some();
+        follows && rises && known
     });
     ordered && before.term <= term && term > Term(0)
 }

@@ -4,6 +4,15 @@ use super::quorum::{Tally, Votes};
 use super::reads::Reads;
 use super::{Body, Leader, Message, NodeId, Position, Progress, Raft, Role, Term};
 
+/// What brings a node to campaign.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It has heard no leader for long, and others have not either.
+    Silence,
+    /// The leader hands over to it.
+    Asked,
+}
+
 impl Raft {
     /// Asks whether an election could be won, before a term is spent on it.
     pub(super) fn pre_campaign(&mut self) {
@@ -11,27 +20,28 @@ impl Raft {
         self.restart_election_timer();
         let mut votes = Votes::default();
         votes.record(self.options.id, true);
-        if votes.tally(&self.configuration) == Tally::Won {
-            return self.campaign();
+        if votes.tally(self.configurations.current()) == Tally::Won {
+            return self.campaign(Why::Silence);
         }
         self.role = Role::PreCandidate(votes);
-        self.request_votes(true);
+        self.request_votes(true, Why::Silence);
     }
 
-    fn campaign(&mut self) {
+    pub(super) fn campaign(&mut self, why: Why) {
         self.become_follower(self.term.next());
         self.restart_election_timer();
         self.vote = Some(self.options.id);
         self.write_hard_state();
         self.role = Role::Candidate { votes: Votes::default(), vote_sequence: self.next_write() };
-        self.request_votes(false);
+        self.request_votes(false, why);
     }
 
-    fn request_votes(&mut self, pre: bool) {
+    fn request_votes(&mut self, pre: bool, why: Why) {
         let last = self.log.last();
-        for voter in self.configuration.electorate() {
+        let asked = why == Why::Asked;
+        for voter in self.configurations.current().electorate() {
             if voter != self.options.id {
-                self.send_durable(voter, Body::RequestVote { pre, last });
+                self.send_durable(voter, Body::RequestVote { pre, asked, last });
             }
         }
     }
@@ -45,9 +55,10 @@ impl Raft {
         self.effects.send_durable.push(Message { from: self.options.id, to: from, term, body });
     }
 
-    pub(super) fn request_vote(&mut self, from: NodeId, term: Term, last: Position) {
+    pub(super) fn request_vote(&mut self, from: NodeId, term: Term, asked: bool, last: Position) {
         let free = self.vote.is_none_or(|vote| vote == from) && self.leader.is_none();
-        let granted = term == self.term && free && last >= self.log.last();
+        let bound = !asked && self.is_bound_by_lease();
+        let granted = term == self.term && free && !bound && last >= self.log.last();
         if granted {
             self.election_elapsed = 0;
             if self.vote.is_none() {
@@ -60,12 +71,12 @@ impl Raft {
 
     pub(super) fn pre_vote_reply(&mut self, from: NodeId, granted: bool) {
         let Role::PreCandidate(votes) = &mut self.role else { return };
-        if !self.configuration.has_voter(from) {
+        if !self.configurations.current().has_voter(from) {
             return;
         }
         votes.record(from, granted);
-        match votes.tally(&self.configuration) {
-            Tally::Won => self.campaign(),
+        match votes.tally(self.configurations.current()) {
+            Tally::Won => self.campaign(Why::Silence),
             Tally::Lost => self.become_follower(self.term),
             Tally::Open => {}
         }
@@ -74,11 +85,11 @@ impl Raft {
     /// A vote of the current term; the candidate's own comes here once it is durable.
     pub(super) fn vote_reply(&mut self, from: NodeId, granted: bool) {
         let Role::Candidate { votes, .. } = &mut self.role else { return };
-        if !self.configuration.has_voter(from) {
+        if !self.configurations.current().has_voter(from) {
             return;
         }
         votes.record(from, granted);
-        match votes.tally(&self.configuration) {
+        match votes.tally(self.configurations.current()) {
             Tally::Won => self.become_leader(),
             Tally::Lost => self.become_follower(self.term),
             Tally::Open => {}
@@ -89,7 +100,7 @@ impl Raft {
         assert!(matches!(self.role, Role::Candidate { .. }), "only a candidate wins an election");
         let last = self.log.last().index;
         let own = self.options.id;
-        let peers = self.configuration.members().into_iter().filter(|&peer| peer != own);
+        let peers = self.configurations.current().members().into_iter().filter(|&peer| peer != own);
         let leader = Leader {
             progress: peers.map(|peer| (peer, Progress::new(last))).collect(),
             // What it held as a follower is durable: its candidacy was written after it.
@@ -97,16 +108,32 @@ impl Raft {
             first: last.next(),
             reads: Reads::default(),
             heartbeat_elapsed: 0,
+            streams: 0,
+            chunks_left: self.options.chunks_per_tick,
+            change: None,
+            lease_given_up: false,
+            writing_elapsed: 0,
         };
         self.role = Role::Leader(Box::new(leader));
         self.leader = Some(own);
         self.election_elapsed = 0;
+        self.handed_over_to(own);
+        self.forward_again();
         self.append_noop();
     }
 
     /// True while a leader is known and was heard within the least election timeout.
     pub(super) fn hears_leader(&self) -> bool {
-        self.leader.is_some() && self.election_elapsed < self.options.election_ticks
+        let hears = self.leader.is_some() && self.election_elapsed < self.options.election_ticks;
+        hears || self.is_bound_by_lease()
+    }
+
+    /// True while a leader that this node has heard, in whatever term, in this boot or perhaps the one before, may
+    /// answer reads because nobody else can be elected.
+    fn is_bound_by_lease(&self) -> bool {
+        // Who leads knows of its own lease, and who has never been in a term has promised nothing.
+        let promised = self.options.lease.is_some() && self.term > Term(0);
+        promised && !matches!(self.role, Role::Leader(_)) && self.heard_elapsed < self.options.election_ticks
     }
 
     /// A leader that no quorum answers steps down, so that its clients look elsewhere.
@@ -115,7 +142,7 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let progress = &leader.progress;
         let heard = |voter| voter == own || progress.get(&voter).is_some_and(|progress| progress.active);
-        if !self.configuration.quorum_reached(heard) {
+        if !self.configurations.current().quorum_reached(heard) {
             return self.become_follower(self.term);
         }
         self.election_elapsed = 0;

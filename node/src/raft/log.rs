@@ -1,4 +1,4 @@
-//! The log in memory: a snapshot's position, then consecutive entries.
+//! The log in memory: the position it begins after, then consecutive entries.
 //!
 //! In: entries to append or cut. Out: terms, positions, ranges. Never: a hole, or a term that falls.
 
@@ -7,32 +7,38 @@ use std::collections::VecDeque;
 use super::{Entry, Index, Position, Term};
 
 pub struct Log {
-    /// Everything up to here is in a snapshot.
-    snapshot: Position,
+    /// Everything up to here is in a snapshot, which may reach further.
+    begin: Position,
     entries: VecDeque<Entry>,
+    /// Of all entries.
+    bytes: usize,
 }
 
 impl Log {
-    pub fn new(snapshot: Position, entries: Vec<Entry>) -> Log {
-        let mut log = Log { snapshot, entries: VecDeque::with_capacity(entries.len()) };
+    pub fn new(begin: Position, entries: Vec<Entry>) -> Log {
+        let mut log = Log { begin, entries: VecDeque::with_capacity(entries.len()), bytes: 0 };
         for entry in entries {
             log.push(entry);
         }
         log
     }
 
-    pub fn snapshot(&self) -> Position {
-        self.snapshot
+    pub fn begin(&self) -> Position {
+        self.begin
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn last(&self) -> Position {
-        self.entries.back().map_or(self.snapshot, Entry::position)
+        self.entries.back().map_or(self.begin, Entry::position)
     }
 
-    /// None where this log has no entry, and below its snapshot.
+    /// None where this log has no entry, and below its begin.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == self.snapshot.index {
-            return Some(self.snapshot.term);
+        if index == self.begin.index {
+            return Some(self.begin.term);
         }
         self.offset(index).map(|offset| self.entries[offset].term)
     }
@@ -45,20 +51,41 @@ impl Log {
         let last = self.last();
         assert_eq!(entry.index, last.index.next(), "{:?} cannot follow {last:?}", entry.position());
         assert!(entry.term >= last.term, "{:?} cannot follow {last:?}", entry.position());
+        self.bytes += entry.size();
         self.entries.push_back(entry);
     }
 
+    /// Forgets the entries up to `index`, which the log holds.
+    pub fn begin_after(&mut self, index: Index) {
+        let term =
+            self.term_at(index).unwrap_or_else(|| panic!("{index:?} is not in the log to begin after"));
+        for entry in self.entries.drain(..(index.0 - self.begin.index.0) as usize) {
+            self.bytes -= entry.size();
+        }
+        self.begin = Position { term, index };
+    }
+
+    /// Forgets everything: what `position` stands for is in its place.
+    pub fn replace(&mut self, position: Position) {
+        *self = Log::new(position, Vec::new());
+    }
+
     pub fn truncate_after(&mut self, index: Index) {
-        assert!(
-            index >= self.snapshot.index,
-            "a cut after {index} is below the snapshot {:?}",
-            self.snapshot
-        );
-        self.entries.truncate((index.0 - self.snapshot.index.0) as usize);
+        assert!(index >= self.begin.index, "a cut after {index} is below the begin {:?}", self.begin);
+        let kept = ((index.0 - self.begin.index.0) as usize).min(self.entries.len());
+        for entry in self.entries.drain(kept..) {
+            self.bytes -= entry.size();
+        }
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// From the one at `index` backwards, to the begin.
+    pub fn entries_before(&self, index: Index) -> impl Iterator<Item = &Entry> {
+        let count = index.0.saturating_sub(self.begin.index.0) as usize;
+        self.entries.range(..count.min(self.entries.len())).rev()
     }
 
     /// The entries from `first` to `last`, both included and both in the log.
@@ -75,12 +102,12 @@ impl Log {
     pub fn newest_with_term_at_most(&self, index: Index, term: Term) -> Position {
         // Terms never fall along the log.
         let of_such_terms = self.entries.partition_point(|entry| entry.term <= term) as u64;
-        let index = index.min(Index(self.snapshot.index.0 + of_such_terms));
-        self.term_at(index).map_or(self.snapshot, |own| Position { term: own, index })
+        let index = index.min(Index(self.begin.index.0 + of_such_terms));
+        self.term_at(index).map_or(self.begin, |own| Position { term: own, index })
     }
 
     fn offset(&self, index: Index) -> Option<usize> {
-        let offset = index.0.checked_sub(self.snapshot.index.0 + 1)? as usize;
+        let offset = index.0.checked_sub(self.begin.index.0 + 1)? as usize;
         (offset < self.entries.len()).then_some(offset)
     }
 }
@@ -109,6 +136,20 @@ mod tests {
             let want = Position { index: Index(want_index), term: Term(want_term) };
             assert_eq!(log.newest_with_term_at_most(Index(index), Term(term)), want);
         }
+    }
+
+    #[test]
+    fn a_log_that_begins_later_holds_the_rest_and_counts_its_bytes() {
+        let mut log = log(&[1, 1, 2, 2, 5]);
+        let each = log.bytes() / 5;
+        log.begin_after(Index(3));
+        assert_eq!(log.begin(), Position { index: Index(3), term: Term(2) });
+        assert_eq!((log.term_at(Index(2)), log.term_at(Index(4))), (None, Some(Term(2))));
+        assert_eq!(log.bytes(), 2 * each);
+        log.truncate_after(Index(4));
+        assert_eq!(log.bytes(), each);
+        log.replace(Position { index: Index(9), term: Term(7) });
+        assert_eq!((log.last(), log.bytes()), (Position { index: Index(9), term: Term(7) }, 0));
     }
 
     #[test]

@@ -131,6 +131,70 @@ pub struct Configuration {
     pub learners: BTreeSet<NodeId>,
 }
 
+/// What an operator wishes of the membership. What is so already is no mistake: a change may be asked for again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Change {
+    /// These become learners.
+    pub add: BTreeSet<NodeId>,
+    /// These learners become voters.
+    pub promote: BTreeSet<NodeId>,
+    pub remove: BTreeSet<NodeId>,
+}
+
+/// Why a change cannot be, however long one waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unfit {
+    NamedTwice(NodeId),
+    AlreadyVoter(NodeId),
+    NoLearner(NodeId),
+    NoVoters,
+    TooMany(usize),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::NamedTwice(id) => write!(f, "{id} is named for two things"),
+            Unfit::AlreadyVoter(id) => write!(f, "{id} is a voter, and no voter becomes a learner"),
+            Unfit::NoLearner(id) => write!(f, "{id} is no learner, and only learners become voters"),
+            Unfit::NoVoters => write!(f, "nobody would be left to vote"),
+            Unfit::TooMany(most) => write!(f, "there would be more than {most} members"),
+        }
+    }
+}
+
+/// Why a leader does not do what an operator asks; nothing of it was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Nothing of its own term is committed yet.
+    NotReady,
+    ChangeUnderWay,
+    HandingOver,
+    /// Who is to be promoted lacks so many entries, or is not known to follow.
+    Lagging {
+        node: NodeId,
+        lacks: u64,
+    },
+    /// There is nobody to hand over to, or who was named is no voter.
+    NoSuccessor,
+    Unfit(Unfit),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotReady => write!(f, "the leader has not committed in its own term yet"),
+            Refusal::ChangeUnderWay => write!(f, "another change is under way"),
+            Refusal::HandingOver => write!(f, "the leader is handing over"),
+            Refusal::Lagging { node, lacks } => {
+                write!(f, "{node} is not caught up: it lacks {lacks} entries, or is not known to follow")
+            }
+            Refusal::NoSuccessor => write!(f, "there is no such voter to hand over to"),
+            Refusal::Unfit(unfit) => unfit.fmt(f),
+        }
+    }
+}
+
 /// A state of the machine that stands for all entries up to `position` (§7). Its bytes never enter the core.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Snapshot {
@@ -141,6 +205,13 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Of the state: two with the same are the same, whoever took them.
     pub digest: u64,
+}
+
+impl Snapshot {
+    /// How many chunks of at most this length its state goes in; an empty one takes one too.
+    pub fn chunks(&self, chunk_bytes: u64) -> u64 {
+        self.bytes.div_ceil(chunk_bytes).max(1)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -155,8 +226,10 @@ pub struct Message {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// `pre`: asks whether an election could be won, and changes nobody's term (thesis §9.6).
+    /// `asked`: the leader wishes it, so that who hears one votes all the same (thesis §4.2.3).
     RequestVote {
         pre: bool,
+        asked: bool,
         last: Position,
     },
     VoteReply {
@@ -173,6 +246,29 @@ pub enum Body {
     AppendReply {
         round: u64,
         outcome: AppendOutcome,
+    },
+    /// InstallSnapshot of §7, chunk by chunk; the bytes of chunk `number` go beside it, outside the core.
+    Chunk {
+        snapshot: Snapshot,
+        /// The leader's name for this attempt.
+        stream: u64,
+        number: u64,
+    },
+    /// All chunks before `next` are there. That the snapshot is installed, only `Matched` says.
+    ChunkReply {
+        stream: u64,
+        next: u64,
+    },
+    /// Campaign at once: the leader hands over to this node (thesis §3.10).
+    TimeoutNow,
+    /// What must a read have seen that this node answers (thesis §6.4)? `token` is of the asker's making.
+    ReadIndex {
+        token: u64,
+    },
+    /// None: the one who was asked does not lead.
+    ReadIndexReply {
+        token: u64,
+        index: Option<Index>,
     },
 }
 
@@ -197,7 +293,13 @@ impl Message {
 impl Body {
     /// True for what answers a request; it travels back on the stream on which the request came.
     pub fn is_reply(&self) -> bool {
-        matches!(self, Body::VoteReply { .. } | Body::AppendReply { .. })
+        matches!(
+            self,
+            Body::VoteReply { .. }
+                | Body::AppendReply { .. }
+                | Body::ChunkReply { .. }
+                | Body::ReadIndexReply { .. }
+        )
     }
 }
 

@@ -1,10 +1,11 @@
-//! Raft as a pure state machine: leader election, log replication, linearizable reads.
+//! Raft as a pure state machine: leader election, log replication, linearizable reads, snapshots, membership.
 //!
 //! In: one [`Input`] at a time. Out: [`Effects`], carried out in field order by `driver`, its only caller.
 //! Never: a clock, a disk, a socket, a thread, an `async`, a `Result`, unseeded randomness.
 //!
 //! Follows the extended Raft paper, §5 to §8, and Ongaro's thesis for pre-vote (§9.6), check-quorum (§6.2),
-//! ReadIndex (§6.4) and the leader's writing in parallel with its followers (§10.2.1). Deviations:
+//! ReadIndex and leases (§6.4), leadership transfer (§3.10), membership (§4) and the leader's writing in parallel
+//! with its followers (§10.2.1). Deviations:
 //!
 //! - A rejected append comes back with the newest position that could agree, not with one index less (§5.3
 //!   allows it; `replication` has the argument).
@@ -15,21 +16,27 @@
 
 mod admission;
 mod election;
+mod handover;
 mod log;
+mod membership;
 mod message;
 mod progress;
 mod quorum;
 mod reads;
 mod replication;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
 pub use message::*;
 
+use handover::Handover;
 use log::Log;
+use membership::Configurations;
 use progress::Progress;
 use quorum::Votes;
-use reads::Reads;
+use reads::{Forwarded, Reads};
+use snapshot::Receiving;
 
 /// What a core is told once, when it is made.
 #[derive(Clone, Debug)]
@@ -44,6 +51,25 @@ pub struct Options {
     pub inflight_bytes_max: usize,
     /// Entries a leader holds that are not committed; beyond it, proposals are refused as busy.
     pub uncommitted_entries_max: u64,
+    /// A snapshot is due when this much is committed since the last one.
+    pub compact_entries: u64,
+    pub compact_bytes: usize,
+    /// Of the entries that a snapshot covers, at most these stay in the log, for followers that lag a little.
+    pub tail_entries: u64,
+    pub tail_bytes: usize,
+    /// A snapshot goes to a follower in chunks of this length.
+    pub chunk_bytes: u64,
+    /// To all followers together.
+    pub chunks_per_tick: u64,
+    /// To one follower, and not yet acknowledged.
+    pub chunks_inflight_max: u64,
+    /// A learner that lacks more is not promoted.
+    pub promote_lag_entries_max: u64,
+    /// Election timeouts that this node lets pass before others who would lead as well; 0: it is like all.
+    pub patience: u32,
+    /// For how long a leader answers reads by itself once a quorum has confirmed it, in units of
+    /// [`Input::Clock`], from the moment it asked. None: it asks for each. All nodes must agree whether there are leases.
+    pub lease: Option<u64>,
     /// Of the election timeouts.
     pub seed: u64,
 }
@@ -53,8 +79,11 @@ pub struct Options {
 pub struct Initial {
     pub hard_state: HardState,
     /// The log begins after this.
-    pub snapshot: Position,
+    pub begin: Position,
     pub entries: Vec<Entry>,
+    /// At or after `begin`, and in the log; the default where there is none.
+    pub snapshot: Snapshot,
+    /// Where no snapshot says otherwise.
     pub configuration: Configuration,
 }
 
@@ -67,8 +96,32 @@ pub enum Input {
     Propose(Vec<Proposal>),
     /// Linearizable reads.
     Read(Vec<RequestId>),
+    /// The same on any node, which asks its leader what they must have seen.
+    ReadHere(Vec<RequestId>),
+    /// A monotonic clock, no later than the input before it came, and no earlier than any input to come.
+    Clock(u64),
+    /// What an operator wishes.
+    Change(RequestId, Change),
+    /// Leadership goes to this voter, or to the one that is furthest.
+    Transfer(RequestId, Option<NodeId>),
+    /// A snapshot is wished for, whether it is due or not.
+    Compact,
     /// A write of an earlier [`Effects::persist`] is durable, and so are all before it.
     Persisted(WriteId),
+    /// The snapshot that [`Effects::take`] asked for stands on the disk, read back and found whole.
+    Snapshotted(Snapshot),
+    /// So does one whose chunks were all accepted.
+    Received(Snapshot),
+    /// It does not, and what there is of it is gone.
+    Unreceived(Position),
+}
+
+/// A chunk to be kept: all before it were.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accept {
+    pub snapshot: Snapshot,
+    pub number: u64,
+    pub last: bool,
 }
 
 /// The caller's name for a request, given back in its [`Reply`].
@@ -104,8 +157,19 @@ pub enum Reply {
     Readable { id: RequestId },
     /// This node does not lead, and nothing was proposed.
     NotLeader { id: RequestId, leader: Option<NodeId> },
-    /// Too much is uncommitted, or too many reads wait; nothing was proposed or read.
+    /// Too much is uncommitted, too many reads wait, or leadership is on its way to another; nothing was proposed
+    /// or read.
     Busy { id: RequestId },
+    /// The configuration that the change asked for is committed.
+    Changed { id: RequestId },
+    /// Leadership was lost before the change was known to be committed; it may yet be.
+    ChangeLost { id: RequestId },
+    /// The one who was asked leads.
+    Transferred { id: RequestId },
+    /// It did not come to lead in time; `asked`: it may yet.
+    NotTransferred { id: RequestId, asked: bool },
+    /// Neither changed nor transferred.
+    Refused { id: RequestId, why: Refusal },
 }
 
 /// What a step asks for, to be carried out in the order of the fields.
@@ -116,9 +180,15 @@ pub struct Effects {
     pub persist: Option<Persist>,
     /// Only when all persisted so far is durable: votes, acknowledgements and requests for votes.
     pub send_durable: Vec<Message>,
+    /// The state of this snapshot, which was received, takes the place of the machine's.
+    pub install: Option<Snapshot>,
     /// Committed entries, in order and without gaps.
     pub apply: Vec<Entry>,
     pub reply: Vec<Reply>,
+    /// Of the messages of this step, the chunks whose bytes count.
+    pub accept: Vec<Accept>,
+    /// A snapshot of the state as it now is, please; see [`Raft::snapshot_at`] for what it stands for.
+    pub take: bool,
 }
 
 impl Effects {
@@ -133,8 +203,15 @@ impl Effects {
             (first, second) => first.or(second),
         };
         self.send_durable.extend(later.send_durable);
+        if later.install.is_some() {
+            // The new state holds what these would have done.
+            self.apply.clear();
+            self.install = later.install;
+        }
         self.apply.extend(later.apply);
         self.reply.extend(later.reply);
+        self.accept.extend(later.accept);
+        self.take |= later.take;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -162,6 +239,16 @@ struct Leader {
     first: Index,
     reads: Reads,
     heartbeat_elapsed: u32,
+    /// Attempts to send a snapshot, of all followers.
+    streams: u64,
+    /// Until the next tick.
+    chunks_left: u64,
+    /// Who waits for the change under way.
+    change: Option<RequestId>,
+    /// It asked another to campaign: nobody waits for its lease any more.
+    lease_given_up: bool,
+    /// Ticks since the oldest write that is not durable began.
+    writing_elapsed: u32,
 }
 
 /// What a role is called outside.
@@ -190,9 +277,23 @@ pub struct Raft {
     vote: Option<NodeId>,
     log: Log,
     commit: Index,
-    configuration: Configuration,
+    /// Bytes of the entries that are committed and in no snapshot.
+    committed_bytes: usize,
+    /// The newest.
+    snapshot: Snapshot,
+    /// One was asked for.
+    taking: bool,
+    receiving: Option<Receiving>,
+    configurations: Configurations,
     role: Role,
     leader: Option<NodeId>,
+    handover: Option<Handover>,
+    /// Reads of this node that its leader was asked for.
+    forwarded: Forwarded,
+    /// As [`Input::Clock`] last said.
+    now: u64,
+    /// Ticks since this node has heard a leader, of whatever term, or has booted.
+    heard_elapsed: u32,
     /// Ticks since a leader was heard, a vote was given or a campaign begun; for a leader, since it last
     /// counted its followers.
     election_elapsed: u32,
@@ -200,6 +301,8 @@ pub struct Raft {
     election_timeout: u32,
     random: SplitMix64,
     writes: u64,
+    /// The last write of this boot that is durable.
+    written: u64,
     refused: u64,
     /// What the running step wants written.
     pending: Write,
@@ -210,7 +313,15 @@ impl Raft {
     /// A follower. Its first [`Effects`] hold the entries known to be committed.
     pub fn new(options: Options, initial: Initial) -> (Raft, Effects) {
         let HardState { term, vote, commit } = initial.hard_state;
-        let log = Log::new(initial.snapshot, initial.entries);
+        let log = Log::new(initial.begin, initial.entries);
+        let snapshot = initial.snapshot;
+        assert!(
+            log.holds(snapshot.position),
+            "the disk holds a snapshot of {:?}, but its log is {:?} to {:?}",
+            snapshot.position,
+            log.begin(),
+            log.last()
+        );
         assert!(options.election_ticks > options.heartbeat_ticks, "a leader must be heard before a campaign");
         assert!(
             commit <= log.last().index,
@@ -218,19 +329,34 @@ impl Raft {
             log.last()
         );
         assert!(log.last().term <= term, "the log ends at {:?}, in a term after {term:?}", log.last());
+        let options_seed = options.seed;
         let mut raft = Raft {
             random: SplitMix64(options.seed),
             options,
             term,
             vote,
-            commit: log.snapshot().index,
+            commit: snapshot.position.index,
+            committed_bytes: 0,
+            taking: false,
+            receiving: None,
+            configurations: {
+                let index = snapshot.position.index;
+                let first =
+                    if index == Index(0) { initial.configuration } else { snapshot.configuration.clone() };
+                Configurations::new(index, first, log.entries())
+            },
             log,
-            configuration: initial.configuration,
+            snapshot,
             role: Role::Follower,
             leader: None,
+            handover: None,
+            forwarded: Forwarded::new(options_seed),
+            now: 0,
+            heard_elapsed: 0,
             election_elapsed: 0,
             election_timeout: 0,
             writes: 0,
+            written: 0,
             refused: 0,
             pending: Write::default(),
             effects: Effects::default(),
@@ -247,7 +373,15 @@ impl Raft {
             Input::Message(message) => self.receive(message),
             Input::Propose(proposals) => self.propose(proposals),
             Input::Read(ids) => self.read(ids),
+            Input::ReadHere(ids) => self.read_here(ids),
+            Input::Clock(now) => self.now = self.now.max(now),
+            Input::Change(id, change) => self.change(id, &change),
+            Input::Transfer(id, to) => self.transfer(id, to),
+            Input::Compact => self.compact(),
             Input::Persisted(write) => self.persisted(write),
+            Input::Snapshotted(snapshot) => self.snapshotted(snapshot),
+            Input::Received(snapshot) => self.received(snapshot),
+            Input::Unreceived(position) => self.unreceived(position),
         }
         self.take_effects()
     }
@@ -266,11 +400,12 @@ impl Raft {
         self.vote
     }
 
-    pub fn configuration(&self) -> &Configuration {
-        &self.configuration
+    /// The one in force, and the index of the entry that holds it: 0 for the one this node was started with.
+    pub fn configuration(&self) -> (Index, &Configuration) {
+        (self.configurations.index(), self.configurations.current())
     }
 
-    /// The log after its snapshot.
+    /// The log after its begin.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.log.entries()
     }
@@ -290,22 +425,28 @@ impl Raft {
         }
     }
 
-    fn is_voter(&self) -> bool {
-        self.configuration.has_voter(self.options.id)
-    }
-
     fn tick(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
+        self.heard_elapsed = self.heard_elapsed.saturating_add(1);
+        self.tick_handover();
+        self.tick_forwarded();
         if let Role::Leader(leader) = &mut self.role {
             leader.heartbeat_elapsed += 1;
+            leader.writing_elapsed = if self.written < self.writes { leader.writing_elapsed + 1 } else { 0 };
             let heartbeat = leader.heartbeat_elapsed >= self.options.heartbeat_ticks;
+            if leader.writing_elapsed >= self.options.election_ticks {
+                // Its disk hangs: others can serve better, and it may never write again.
+                return self.become_follower(self.term);
+            }
             if self.election_elapsed >= self.options.election_ticks {
                 self.check_quorum();
             }
             if heartbeat {
+                self.begin_lease();
                 self.heartbeat();
             }
-        } else if self.election_elapsed >= self.election_timeout && self.is_voter() {
+            self.tick_transfers();
+        } else if self.election_elapsed >= self.election_timeout && self.may_campaign() {
             self.pre_campaign();
         }
     }
@@ -318,15 +459,15 @@ impl Raft {
         }
         let Message { from, term, body, .. } = message;
         if term > self.term && !matches!(body, Body::RequestVote { pre: true, .. }) {
-            if matches!(body, Body::RequestVote { .. }) && self.hears_leader() {
+            if matches!(body, Body::RequestVote { asked: false, .. }) && self.hears_leader() {
                 return; // A removed or lonely node must not disturb (thesis §4.2.3).
             }
             self.become_follower(term);
         }
         match body {
-            Body::RequestVote { pre: true, last } => self.request_pre_vote(from, term, last),
+            Body::RequestVote { pre: true, last, .. } => self.request_pre_vote(from, term, last),
             Body::VoteReply { pre: true, granted } if term == self.term => self.pre_vote_reply(from, granted),
-            Body::RequestVote { pre: false, last } => self.request_vote(from, term, last),
+            Body::RequestVote { pre: false, asked, last } => self.request_vote(from, term, asked, last),
             Body::VoteReply { pre: false, granted } if term == self.term => self.vote_reply(from, granted),
             Body::Append { prev, entries, commit, round } => {
                 self.append(from, term, prev, entries, commit, round)
@@ -334,11 +475,26 @@ impl Raft {
             Body::AppendReply { round, outcome } if term == self.term => {
                 self.append_reply(from, round, outcome)
             }
-            Body::VoteReply { .. } | Body::AppendReply { .. } => {} // Of an earlier term: counts for nothing.
+            Body::Chunk { snapshot, stream, number } => self.chunk(from, term, snapshot, stream, number),
+            Body::ChunkReply { stream, next } if term == self.term => self.chunk_reply(from, stream, next),
+            Body::TimeoutNow => self.timeout_now(from, term),
+            Body::ReadIndex { token } => self.read_index(from, term, token),
+            Body::ReadIndexReply { token, index } if term == self.term => self.read_index_reply(token, index),
+            // Of an earlier term: counts for nothing.
+            Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::ChunkReply { .. }
+            | Body::ReadIndexReply { .. } => {}
         }
     }
 
     fn persisted(&mut self, write: WriteId) {
+        if let Role::Leader(leader) = &mut self.role
+            && write.sequence > self.written
+        {
+            leader.writing_elapsed = 0;
+        }
+        self.written = self.written.max(write.sequence);
         if write.term != self.term {
             return;
         }
@@ -370,8 +526,9 @@ impl Raft {
             Role::PreCandidate(_) | Role::Candidate { .. } => self.restart_election_timer(),
             Role::Leader(leader) => {
                 self.restart_election_timer();
-                let replies = leader.reads.into_ids().map(|id| Reply::NotLeader { id, leader: None });
-                self.effects.reply.extend(replies);
+                let change = leader.change.map(|id| Reply::ChangeLost { id });
+                self.effects.reply.extend(change);
+                self.refuse_reads(leader.reads);
             }
         }
     }
@@ -384,8 +541,13 @@ impl Raft {
                 "commit {index} is beyond the log's {:?}",
                 self.log.last()
             );
-            self.effects.apply.extend(self.log.range(self.commit.next(), index).cloned());
+            for entry in self.log.range(self.commit.next(), index) {
+                self.committed_bytes += entry.size();
+                self.effects.apply.push(entry.clone());
+            }
             self.commit = index;
+            self.answer_forwarded();
+            self.consider_snapshot();
         }
     }
 
@@ -422,7 +584,8 @@ impl Raft {
     fn restart_election_timer(&mut self) {
         self.election_elapsed = 0;
         let least = self.options.election_ticks;
-        self.election_timeout = least + (self.random.next() % u64::from(least)) as u32;
+        let patience = least.saturating_mul(self.options.patience);
+        self.election_timeout = patience + least + (self.random.next() % u64::from(least)) as u32;
     }
 }
 

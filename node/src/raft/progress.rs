@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::Index;
+use super::{Index, Snapshot};
 
 pub struct Progress {
     /// The follower's log agrees with the leader's up to here, durably.
@@ -16,6 +16,8 @@ pub struct Progress {
     pub active: bool,
     /// The newest round of confirmation it has answered.
     pub round: u64,
+    /// When that round began, as the leader's clock says.
+    pub confirmed_at: u64,
 }
 
 pub enum Flow {
@@ -23,6 +25,62 @@ pub enum Flow {
     Probe { waiting: bool },
     /// Its log agrees: appends follow each other without waiting, within a window of bytes.
     Replicate(Window),
+    /// What it lacks is no longer in the log: a snapshot goes to it first.
+    Snapshot(Transfer),
+}
+
+/// A snapshot on its way, in chunks.
+pub struct Transfer {
+    pub snapshot: Snapshot,
+    /// Acknowledgements of another stream count for nothing.
+    pub stream: u64,
+    chunks: u64,
+    /// The follower has all before this, as it last said.
+    acked: u64,
+    /// The next to send.
+    next: u64,
+    /// It has acknowledged something since the last heartbeat.
+    moved: bool,
+    /// Heartbeats since it last did.
+    pub stalled: u32,
+}
+
+impl Transfer {
+    fn new(snapshot: Snapshot, stream: u64, chunks: u64) -> Transfer {
+        Transfer { snapshot, stream, chunks, acked: 0, next: 0, moved: true, stalled: 0 }
+    }
+
+    /// The next chunk, if no more than `inflight_max` are on their way; one at a time to who does not answer.
+    pub fn take_next(&mut self, inflight_max: u64) -> Option<u64> {
+        let inflight_max = if self.stalled > 0 { 1 } else { inflight_max };
+        let may = self.next < self.chunks && self.next - self.acked < inflight_max;
+        may.then(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+
+    /// A follower that lost what it had begins again.
+    pub fn acknowledged(&mut self, next: u64) {
+        (self.moved, self.stalled) = (true, 0);
+        self.acked = next;
+        self.next = self.next.max(next);
+    }
+
+    /// Sends again what nobody has acknowledged since the last heartbeat. Once all is, the last chunk asks
+    /// whether the follower still has what it is to install.
+    pub fn heartbeat(&mut self) {
+        if std::mem::take(&mut self.moved) {
+            return;
+        }
+        self.stalled += 1;
+        self.acked = self.acked.min(self.chunks - 1);
+        self.next = self.acked;
+    }
+
+    pub fn admits(&self, next: u64) -> bool {
+        next <= self.chunks
+    }
 }
 
 /// Appends that are on their way: the last index and the size in bytes of each.
@@ -40,6 +98,7 @@ impl Progress {
             flow: Flow::Probe { waiting: false },
             active: false,
             round: 0,
+            confirmed_at: 0,
         }
     }
 
@@ -47,7 +106,13 @@ impl Progress {
         match &self.flow {
             Flow::Probe { waiting } => !waiting,
             Flow::Replicate(window) => window.bytes < inflight_bytes_max,
+            Flow::Snapshot(_) => false,
         }
+    }
+
+    pub fn install(&mut self, snapshot: Snapshot, stream: u64, chunks: u64) {
+        self.next_index = snapshot.position.index.next();
+        self.flow = Flow::Snapshot(Transfer::new(snapshot, stream, chunks));
     }
 
     /// An append with entries up to `last` was sent.
@@ -59,19 +124,24 @@ impl Progress {
                 window.appends.push_back((last, bytes));
                 window.bytes += bytes;
             }
+            Flow::Snapshot(transfer) => panic!("an append was sent beside stream {}", transfer.stream),
         }
     }
 
-    pub fn matched(&mut self, index: Index) {
+    /// `begin`: what the log begins after.
+    pub fn matched(&mut self, index: Index, begin: Index) {
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(self.match_index.next());
         match &mut self.flow {
-            Flow::Probe { .. } => {
-                self.next_index = self.match_index.next();
-                self.flow = Flow::Replicate(Window::default());
+            Flow::Replicate(window) => return window.free(index),
+            // Whatever it is that brought it this far.
+            Flow::Snapshot(transfer) if self.match_index < begin.min(transfer.snapshot.position.index) => {
+                return;
             }
-            Flow::Replicate(window) => window.free(index),
+            Flow::Probe { .. } | Flow::Snapshot(_) => {}
         }
+        self.next_index = self.match_index.next();
+        self.flow = Flow::Replicate(Window::default());
     }
 
     /// The follower has no entry at `prev`. False when that is old news.
@@ -79,6 +149,7 @@ impl Progress {
         match self.flow {
             Flow::Probe { .. } => prev.next() == self.next_index,
             Flow::Replicate(_) => prev > self.match_index,
+            Flow::Snapshot(_) => false,
         }
     }
 

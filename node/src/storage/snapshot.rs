@@ -123,7 +123,7 @@ impl Writer {
     }
 
     /// The state so far, when it is complete: checked against what the sender says of it, if it has one.
-    pub fn expect(&mut self, expected: &Snapshot) -> Result<(), StorageError> {
+    pub fn expect(&self, expected: &Snapshot) -> Result<(), StorageError> {
         let (bytes, digest) = (self.snapshot.bytes, self.digest.digest());
         if (bytes, digest) == (expected.bytes, expected.digest) {
             return Ok(());

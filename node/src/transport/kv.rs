@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::MESSAGE_BYTES_MAX;
-use crate::driver::{Event, Inbox};
+use crate::driver::{Event, Inbox, ReadFrom};
 use crate::machine::{Answer, Query, Reading, limits};
 
 /// After this the node gives up on a request; it may still take effect.
@@ -44,27 +44,36 @@ impl Service {
         }
         limits::check(&op)?;
         let payload = Command { ticket, op: Some(op) }.encode_to_vec().into();
-        match self.ask(|respond| Event::Write { payload, respond }).await? {
+        match ask(&self.inbox, |respond| Event::Write { payload, respond }).await? {
             Answer::Refused(error) => Err(error),
             answer => Ok(answer),
         }
     }
 
-    async fn read(&self, query: Query, stale: bool) -> Result<Reading, Error> {
-        self.ask(|respond| Event::Read { query, stale, respond }).await
+    async fn read(&self, query: Query, from: ReadFrom) -> Result<Reading, Error> {
+        ask(&self.inbox, |respond| Event::Read { query, from, respond }).await
     }
+}
 
-    async fn ask<T>(
-        &self,
-        event: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Event,
-    ) -> Result<T, Error> {
-        let (respond, response) = oneshot::channel();
-        self.inbox.request(event(respond))?;
-        match tokio::time::timeout(REQUEST_TIMEOUT, response).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::new(ErrorCode::Unknown, "the node stopped before it could answer")),
-            Err(_) => Err(Error::new(ErrorCode::Timeout, format!("no answer within {REQUEST_TIMEOUT:?}"))),
-        }
+/// Waits for the driver's answer.
+pub(super) async fn ask<T>(
+    inbox: &Inbox,
+    event: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Event,
+) -> Result<T, Error> {
+    let (respond, response) = oneshot::channel();
+    inbox.request(event(respond))?;
+    match tokio::time::timeout(REQUEST_TIMEOUT, response).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Error::new(ErrorCode::Unknown, "the node stopped before it could answer")),
+        Err(_) => Err(Error::new(ErrorCode::Timeout, format!("no answer within {REQUEST_TIMEOUT:?}"))),
+    }
+}
+
+fn read_from(stale: bool, here: bool) -> ReadFrom {
+    match (stale, here) {
+        (true, _) => ReadFrom::Stale,
+        (false, true) => ReadFrom::Here,
+        (false, false) => ReadFrom::Leader,
     }
 }
 
@@ -94,9 +103,9 @@ impl Kv for Service {
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetReply>, Status> {
-        let GetRequest { key, stale } = request.into_inner();
+        let GetRequest { key, stale, here } = request.into_inner();
         limits::check_key(&key)?;
-        match self.read(Query::Get { key }, stale).await? {
+        match self.read(Query::Get { key }, read_from(stale, here)).await? {
             Reading::Got(reply) => Ok(Response::new(reply)),
             reading => Err(misfit(reading)),
         }
@@ -139,10 +148,10 @@ impl Kv for Service {
     }
 
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeReply>, Status> {
-        let RangeRequest { prefix, limit, stale, after } = request.into_inner();
+        let RangeRequest { prefix, limit, stale, after, here } = request.into_inner();
         limits::check_prefix(&prefix)?;
         limits::check_prefix(after.as_deref().unwrap_or_default())?;
-        match self.read(Query::Range { prefix, after, limit }, stale).await? {
+        match self.read(Query::Range { prefix, after, limit }, read_from(stale, here)).await? {
             Reading::Ranged(reply) => Ok(Response::new(reply)),
             reading => Err(misfit(reading)),
         }
@@ -179,11 +188,14 @@ mod tests {
         for (size, want) in
             [(limits::KEY_BYTES_MAX, ErrorCode::Stopping), (limits::KEY_BYTES_MAX + 1, ErrorCode::Invalid)]
         {
-            let get = GetRequest { key: bytes(size), stale: false };
+            let get = GetRequest { key: bytes(size), ..Default::default() };
             assert_eq!(code(runtime.block_on(service.get(Request::new(get))).err()), want);
             for (prefix, after) in [(size, None), (0, Some(size))] {
-                let range =
-                    RangeRequest { prefix: bytes(prefix), limit: 0, stale: false, after: after.map(bytes) };
+                let range = RangeRequest {
+                    prefix: bytes(prefix),
+                    after: after.map(bytes),
+                    ..RangeRequest::default()
+                };
                 assert_eq!(code(runtime.block_on(service.range(Request::new(range))).err()), want);
             }
         }

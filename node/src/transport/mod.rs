@@ -10,7 +10,7 @@ mod outbound;
 mod raft;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,11 +62,25 @@ struct Queue {
 impl Outbox {
     /// Hands the message to its stream, or drops it where there is none or its queue is full.
     pub fn send(&self, message: Message) {
+        let (to, reply) = (message.to, message.body.is_reply());
+        self.offer(to, reply, || wire::encode(message));
+    }
+
+    /// The same for a chunk of a snapshot, with its bytes.
+    pub fn send_chunk(&self, message: Message, data: Vec<u8>) {
+        self.offer(message.to, false, || wire::encode_chunk(message, data));
+    }
+
+    /// True while a stream to this peer stands.
+    pub fn reaches(&self, peer: NodeId) -> bool {
+        self.lock().requests.contains_key(&peer)
+    }
+
+    fn offer(&self, to: NodeId, reply: bool, encode: impl FnOnce() -> v1::Envelope) {
         let queues = self.lock();
-        let to = message.to;
-        let queue = if message.body.is_reply() { queues.replies.get(&to) } else { queues.requests.get(&to) };
+        let queue = if reply { queues.replies.get(&to) } else { queues.requests.get(&to) };
         let Some(queue) = queue else { return };
-        if queue.sender.try_send(wire::encode(message)).is_err() {
+        if queue.sender.try_send(encode()).is_err() {
             tracing::debug!(%to, "dropped a message: the queue is full or its stream has ended");
         }
     }
@@ -165,10 +179,11 @@ impl Transport {
         for (&peer, address) in &peers {
             tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox.clone(), outbox.clone()));
         }
-        let raft = raft::Service::new(id, peers.keys().copied().collect(), inbox.clone(), outbox);
+        let known: BTreeSet<NodeId> = peers.keys().copied().collect();
+        let raft = raft::Service::new(id, known.clone(), inbox.clone(), outbox);
         let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let admin = AdminServer::new(admin::Service::new(id, known, inbox.clone(), status));
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let admin = AdminServer::new(admin::Service::new(id, status));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(IDLE_INTERVAL))

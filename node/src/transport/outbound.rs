@@ -65,7 +65,7 @@ async fn exchange(
     let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
     let (_registration, receiver) = Registration::new(outbox, Direction::Requests, peer, epoch);
-    let hello = envelope::Body::Hello(Hello {});
+    let hello = envelope::Body::Hello(Hello::default());
     let hello = Envelope { from: id.0, to: peer.0, term: 0, body: Some(hello) };
     let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Direction, Outbox, Registration, wire};
-use crate::driver::{Event, Inbox};
+use crate::driver::Inbox;
 use crate::raft::NodeId;
 
 pub struct Service {
@@ -61,8 +61,11 @@ impl Raft for Service {
             loop {
                 match requests.message().await {
                     Ok(Some(envelope)) => {
-                        let request = wire::decode(envelope)
-                            .filter(|message| message.from == peer && !message.body.is_reply());
+                        let request = wire::event(envelope).filter(|event| {
+                            event
+                                .message()
+                                .is_some_and(|message| message.from == peer && !message.body.is_reply())
+                        });
                         let Some(request) = request else {
                             tracing::warn!(%peer, "ended a stream with a message that is no request of this peer");
                             break;
@@ -71,7 +74,7 @@ impl Raft for Service {
                             tracing::debug!(%peer, "ended a stream that a newer one has replaced");
                             break;
                         }
-                        inbox.offer(Event::Message(request));
+                        inbox.offer(request);
                     }
                     Ok(None) => break,
                     Err(error) => {

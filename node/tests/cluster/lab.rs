@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mkraft_node::raft::{
-    Configuration, Effects, Entry, EntryKind, HardState, Index, Input, Message, NodeId, Options, Proposal,
-    Raft, Reply, RequestId, Status, Term,
+    Change, Configuration, Effects, Entry, EntryKind, HardState, Index, Input, Message, NodeId, Options,
+    Proposal, Raft, Reply, RequestId, Status, Term,
 };
 
 use super::disk::Image;
@@ -20,6 +20,8 @@ use super::words;
 /// The least election timeout, in ticks.
 pub const ELECTION_TICKS: u32 = 10;
 pub const HEARTBEAT_TICKS: u32 = 3;
+/// A learner that lacks more is not promoted.
+pub const PROMOTE_LAG_ENTRIES_MAX: u64 = 5;
 
 /// Messages after which a cluster that does not come to rest is taken to be broken.
 const DELIVERIES_MAX: usize = 10_000;
@@ -35,25 +37,41 @@ pub struct Lab {
     held: BTreeMap<Link, VecDeque<Message>>,
     cut: BTreeSet<Link>,
     held_disks: BTreeSet<NodeId>,
+    /// Whose snapshots are neither taken nor taken in until they are released.
+    held_snapshots: BTreeSet<NodeId>,
     requests: RequestId,
+    /// Ten for each tick.
+    clocks: BTreeMap<NodeId, u64>,
     trace: Vec<String>,
     /// What the trace last said of each server.
     told: BTreeMap<NodeId, Told>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Told {
     status: Status,
     refused: u64,
     vote: Option<NodeId>,
+    configuration: Configuration,
 }
 
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The first voters.
     pub nodes: u64,
+    /// Further nodes, which are not members.
+    pub spares: u64,
+    /// Units of a clock of which each tick is 10.
+    pub lease: Option<u64>,
     pub append_bytes_max: usize,
     pub inflight_bytes_max: usize,
     pub uncommitted_entries_max: u64,
+    /// A snapshot is taken when so many entries are committed since the last.
+    pub compact_entries: u64,
+    pub tail_entries: u64,
+    /// Entries that a chunk of a snapshot holds.
+    pub chunk_entries: u64,
+    pub chunks_inflight_max: u64,
     pub seed: u64,
 }
 
@@ -61,9 +79,15 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             nodes: 3,
+            spares: 0,
+            lease: None,
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 1 << 20,
             uncommitted_entries_max: 1000,
+            compact_entries: u64::MAX,
+            tail_entries: 0,
+            chunk_entries: 2,
+            chunks_inflight_max: 1,
             seed: 1,
         }
     }
@@ -71,9 +95,10 @@ impl Default for Settings {
 
 impl Lab {
     pub fn new(settings: &Settings) -> Lab {
-        let voters = (1..=settings.nodes).map(NodeId).collect();
+        let voters: BTreeSet<NodeId> = (1..=settings.nodes).map(NodeId).collect();
+        let all = (1..=settings.nodes + settings.spares).map(NodeId);
         let configuration = Configuration { voters, ..Default::default() };
-        let server = |&id: &NodeId| {
+        let server = |id: NodeId| {
             let options = Options {
                 id,
                 election_ticks: ELECTION_TICKS,
@@ -81,19 +106,33 @@ impl Lab {
                 append_bytes_max: settings.append_bytes_max,
                 inflight_bytes_max: settings.inflight_bytes_max,
                 uncommitted_entries_max: settings.uncommitted_entries_max,
+                compact_entries: settings.compact_entries,
+                compact_bytes: usize::MAX / 8,
+                tail_entries: settings.tail_entries,
+                tail_bytes: usize::MAX,
+                chunk_bytes: settings.chunk_entries,
+                chunks_per_tick: 100,
+                chunks_inflight_max: settings.chunks_inflight_max,
+                promote_lag_entries_max: PROMOTE_LAG_ENTRIES_MAX,
+                patience: 0,
+                lease: settings.lease,
                 seed: patient_seed(settings.seed.wrapping_mul(1_000_003).wrapping_add(id.0 * 1_009)),
             };
-            (id, Server::new(options, configuration.clone()))
+            let first =
+                if configuration.voters.contains(&id) { configuration.clone() } else { Default::default() };
+            (id, Server::new(options, first))
         };
-        let servers = configuration.voters.iter().map(server).collect();
+        let servers = all.map(server).collect();
         let mut lab = Lab {
             servers,
-            witness: Witness::new(configuration),
+            witness: Witness::new(configuration, PROMOTE_LAG_ENTRIES_MAX),
             flying: VecDeque::new(),
             held: BTreeMap::new(),
             cut: BTreeSet::new(),
             held_disks: BTreeSet::new(),
+            held_snapshots: BTreeSet::new(),
             requests: 0,
+            clocks: BTreeMap::new(),
             trace: Vec::new(),
             told: BTreeMap::new(),
         };
@@ -151,14 +190,32 @@ impl Lab {
         let server = self.server(id);
         assert!(!server.is_up(), "{id} must be down to be given a past");
         let hard_state = HardState { term: Term(term), vote, commit: Index(commit) };
-        server.disk.durable = Image { hard_state, entries: log.iter().enumerate().map(entry).collect() };
+        server.disk.durable =
+            Image { hard_state, entries: log.iter().enumerate().map(entry).collect(), ..Image::default() };
     }
 
     /// The oldest `kept` writes under way are durable, the others lost.
     pub fn crash(&mut self, id: NodeId, kept: usize) {
         self.server(id).crash(kept);
         self.held_disks.remove(&id);
+        self.held_snapshots.remove(&id);
         self.told.remove(&id);
+    }
+
+    /// Snapshots of this server stay under way: those it takes, and those it has all chunks of.
+    pub fn hold_snapshots(&mut self, id: NodeId) {
+        self.held_snapshots.insert(id);
+    }
+
+    pub fn release_snapshots(&mut self, id: NodeId) {
+        self.held_snapshots.remove(&id);
+        self.settle();
+    }
+
+    /// What this server received is not what was sent.
+    pub fn spoil_snapshot(&mut self, id: NodeId) {
+        self.finish_job(id, false);
+        self.settle();
     }
 
     pub fn restart(&mut self, id: NodeId) {
@@ -168,7 +225,7 @@ impl Lab {
 
     pub fn tick(&mut self, id: NodeId, count: u32) {
         for _ in 0..count {
-            self.step(id, Input::Tick);
+            self.step_tick(id);
             self.settle();
         }
     }
@@ -178,7 +235,7 @@ impl Lab {
         for _ in 0..2 * ELECTION_TICKS {
             let before = self.status_of(id);
             let waiting = (self.flying.len(), self.server(id).disk.outstanding());
-            self.step(id, Input::Tick);
+            self.step_tick(id);
             let after = (self.flying.len(), self.server(id).disk.outstanding());
             if self.status_of(id) != before || waiting != after {
                 return self.settle();
@@ -191,7 +248,7 @@ impl Lab {
     pub fn forget(&mut self, id: NodeId) -> Result<(), String> {
         let before = self.status_of(id);
         for _ in 0..ELECTION_TICKS {
-            self.step(id, Input::Tick);
+            self.step_tick(id);
         }
         if self.status_of(id) != before {
             return Err(format!("{id} drew the least timeout and campaigns; choose another seed"));
@@ -217,6 +274,31 @@ impl Lab {
         self.requests += 1;
         self.witness.reading(&self.servers, id, self.requests);
         self.step(id, Input::Read(vec![self.requests]));
+        self.settle();
+        self.requests
+    }
+
+    /// The same on any node, by its leader's leave.
+    pub fn read_here(&mut self, id: NodeId) -> RequestId {
+        self.requests += 1;
+        self.witness.reading(&self.servers, id, self.requests);
+        self.step(id, Input::ReadHere(vec![self.requests]));
+        self.settle();
+        self.requests
+    }
+
+    pub fn change(&mut self, id: NodeId, change: Change) -> RequestId {
+        self.operate(id, |name| Input::Change(name, change))
+    }
+
+    pub fn transfer(&mut self, id: NodeId, to: Option<NodeId>) -> RequestId {
+        self.operate(id, |name| Input::Transfer(name, to))
+    }
+
+    fn operate(&mut self, id: NodeId, input: impl FnOnce(RequestId) -> Input) -> RequestId {
+        self.requests += 1;
+        self.witness.operating(&self.servers, id, self.requests);
+        self.step(id, input(self.requests));
         self.settle();
         self.requests
     }
@@ -318,12 +400,24 @@ impl Lab {
 
     // What happens.
 
+    fn step_tick(&mut self, id: NodeId) {
+        let clock = self.clocks.entry(id).or_insert(10);
+        *clock += 10;
+        let now = *clock;
+        self.step(id, Input::Clock(now));
+        self.step(id, Input::Tick);
+    }
+
     fn settle(&mut self) {
         for _ in 0..DELIVERIES_MAX {
             let busy =
                 |server: &&Server| server.disk.outstanding() > 0 && !self.held_disks.contains(&server.id);
+            let carries =
+                |server: &&Server| !server.jobs.is_empty() && !self.held_snapshots.contains(&server.id);
             if let Some(id) = self.servers.values().find(busy).map(|server| server.id) {
                 self.complete_writes(id, 1);
+            } else if let Some(id) = self.servers.values().find(carries).map(|server| server.id) {
+                self.finish_job(id, true);
             } else if let Some(message) = self.flying.pop_front() {
                 self.receive(message);
             } else {
@@ -352,12 +446,24 @@ impl Lab {
         self.step(id, Input::Persisted(completion.id));
     }
 
+    fn finish_job(&mut self, id: NodeId, whole: bool) {
+        let states = self.witness.states.clone();
+        if let Some(input) = self.server(id).finish_job(&states, whole) {
+            match &input {
+                Input::Snapshotted(snapshot) => self.note(format!("{id} has taken {:?}", snapshot.position)),
+                Input::Received(snapshot) => self.note(format!("{id} has received {:?}", snapshot.position)),
+                _ => self.note(format!("{id} has received what was not sent")),
+            }
+            self.step(id, input);
+        }
+    }
+
     fn boot(&mut self, id: NodeId) {
         let effects = self.server(id).boot();
         self.witness.booted(&self.servers, id, &effects);
         let told = self.current(id);
-        self.told.insert(id, told);
         let status = told.status;
+        self.told.insert(id, told);
         self.note(format!("{id} boots in term {} with {} entries", status.term, status.last));
         self.follow(id, effects);
     }
@@ -371,6 +477,7 @@ impl Lab {
     /// Carries out effects and tells of them.
     fn follow(&mut self, id: NodeId, effects: Effects) {
         let outcome = self.server(id).carry_out(effects);
+        self.witness.taking_of(&self.servers[&id], outcome.jobs);
         self.tell(id, &outcome);
         self.dispatch(outcome.send);
     }
@@ -392,7 +499,7 @@ impl Lab {
 
     fn tell(&mut self, id: NodeId, outcome: &Outcome) {
         let now = self.current(id);
-        let before = self.told.insert(id, now).unwrap_or(now);
+        let before = self.told.insert(id, now.clone()).unwrap_or(now.clone());
         let mut lines = Vec::new();
         if now.refused > before.refused {
             lines.push("refuses it".to_owned());
@@ -415,12 +522,19 @@ impl Lab {
             if let Some(after) = write.truncate_after {
                 lines.push(format!("cuts its log after {after}"));
             }
+            if let Some(begin) = write.begin {
+                let verb = if begin.clear { "replaces its log by" } else { "begins its log after" };
+                lines.push(format!("{verb} {:?}", begin.position));
+            }
             if !write.entries.is_empty() {
                 lines.push(format!("appends {}", words::entries(&write.entries)));
             }
             if self.held_disks.contains(&id) {
                 lines.push("waits for its disk".to_owned());
             }
+        }
+        if now.configuration != before.configuration {
+            lines.push(format!("counts {}", words::configuration(&now.configuration)));
         }
         if !outcome.applied.is_empty() {
             lines.push(format!("commits {}", words::entries(&outcome.applied)));
@@ -438,12 +552,21 @@ impl Lab {
             }
             Reply::NotLeader { id, leader } => format!("refuses request {id}, {} leads", known(leader)),
             Reply::Busy { id } => format!("refuses request {id}, it is busy"),
+            Reply::Changed { id } => format!("has changed as request {id} asked"),
+            Reply::ChangeLost { id } => format!("does not know what becomes of change {id}"),
+            Reply::Transferred { id } => format!("has handed over as request {id} asked"),
+            Reply::NotTransferred { id, asked: false } => format!("gives up transfer {id}"),
+            Reply::NotTransferred { id, asked: true } => {
+                format!("gives up transfer {id}, which it asked for")
+            }
+            Reply::Refused { id, why } => format!("refuses request {id}: {why}"),
         }
     }
 
     fn current(&self, id: NodeId) -> Told {
         let core = self.core(id.0);
-        Told { status: core.status(), refused: core.refused(), vote: core.vote() }
+        let configuration = core.configuration().1.clone();
+        Told { status: core.status(), refused: core.refused(), vote: core.vote(), configuration }
     }
 
     fn status_of(&self, id: NodeId) -> Status {

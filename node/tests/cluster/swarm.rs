@@ -49,6 +49,34 @@ pub struct Swarm {
     pub append_bytes_max: usize,
     pub inflight_bytes_max: usize,
     pub uncommitted_entries_max: u64,
+    /// A snapshot is due after so many entries or bytes; without compaction after more than there are.
+    pub compact_entries: u64,
+    pub compact_bytes: usize,
+    pub tail_entries: u64,
+    pub tail_bytes: usize,
+    /// Entries in a chunk of a snapshot, chunks a tick, and on their way.
+    pub chunk_entries: u64,
+    pub chunks_per_tick: u64,
+    pub chunks_inflight_max: u64,
+    /// Units that it takes to write a snapshot, or to take one in.
+    pub snapshot_max: u64,
+    /// What was received is not what was sent.
+    pub spoiled_snapshots: u64,
+    /// Crashes where a snapshot is under way or was just placed.
+    pub crashes_in_snapshots: u64,
+    /// A crash damages the newest snapshot, where an older one makes up for it.
+    pub damaged_snapshots: u64,
+    /// Nodes that are no members at first.
+    pub spares: u64,
+    /// Of the requests, in percent: changes of the membership, and transfers of leadership.
+    pub changes: u64,
+    pub transfers: u64,
+    pub promote_lag_entries_max: u64,
+    /// Of the reads, in percent: those that a node answers itself, whether it leads or not.
+    pub reads_here: u64,
+    pub leases: bool,
+    /// The last node lets others campaign first, for so many timeouts.
+    pub patience: u32,
 }
 
 pub const STRAGGLER_MAX: u64 = 250;
@@ -56,6 +84,8 @@ pub const LATE_COMPLETION_MAX: u64 = 120;
 
 impl Swarm {
     pub fn draw(random: &mut Random) -> Swarm {
+        let compacts = random.percent(60);
+        let changes = random.percent(60);
         Swarm {
             nodes: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5][random.between(0, 9) as usize],
             loss: some(random, 1, 15),
@@ -84,6 +114,28 @@ impl Swarm {
             append_bytes_max: random.between(1, 200) as usize,
             inflight_bytes_max: random.between(1, 400) as usize,
             uncommitted_entries_max: random.between(3, 100),
+            compact_entries: if compacts { random.between(1, 40) } else { u64::MAX },
+            compact_bytes: if compacts && random.percent(50) {
+                random.between(100, 2000) as usize
+            } else {
+                1 << 30
+            },
+            tail_entries: some(random, 1, 20),
+            tail_bytes: if random.percent(70) { 1 << 30 } else { random.between(1, 500) as usize },
+            chunk_entries: random.between(4, 12),
+            chunks_per_tick: random.between(1, 4),
+            chunks_inflight_max: random.between(1, 4),
+            snapshot_max: if random.percent(50) { 3 } else { random.between(10, 400) },
+            spoiled_snapshots: some(random, 5, 40),
+            crashes_in_snapshots: some(random, 5, 40),
+            damaged_snapshots: some(random, 20, 80),
+            spares: if changes { random.between(0, 3) } else { 0 },
+            changes: if changes { random.between(5, 40) } else { 0 },
+            transfers: some(random, 2, 20),
+            promote_lag_entries_max: random.between(0, 8),
+            reads_here: some(random, 10, 90),
+            leases: random.percent(40),
+            patience: some(random, 1, 2) as u32,
         }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! In: values, or one line of a script. Out: the other. A position is `index@term`, as the core prints it.
 
+use std::collections::BTreeSet;
+
 use mkraft_node::raft::{
-    AppendOutcome, Body, Entry, EntryKind, Index, Message, NodeId, Position, RoleName, Term,
+    AppendOutcome, Body, Configuration, Entry, EntryKind, Index, Message, NodeId, Position, RoleName,
+    Snapshot, Term,
 };
 
 pub fn role(role: RoleName) -> &'static str {
@@ -21,9 +24,24 @@ pub fn entry(entry: &Entry) -> String {
     let what = match entry.kind {
         EntryKind::Noop => "noop".into(),
         EntryKind::Command => String::from_utf8_lossy(&entry.payload).into_owned(),
-        EntryKind::Config => "config".into(),
+        EntryKind::Config => match Configuration::decode(&entry.payload) {
+            Some(configuration) => self::configuration(&configuration),
+            None => "no configuration".into(),
+        },
     };
     format!("{:?} {what}", entry.position()).trim_end().to_owned()
+}
+
+/// `voters=1,2,3 outgoing=1,2 learners=4`
+pub fn configuration(configuration: &Configuration) -> String {
+    let Configuration { voters, outgoing, learners } = configuration;
+    let named = |(name, ids): (&str, &BTreeSet<NodeId>)| {
+        let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+        (!ids.is_empty()).then(|| format!("{name}={}", ids.join(",")))
+    };
+    let all = [("voters", voters), ("outgoing", outgoing), ("learners", learners)];
+    let all: Vec<String> = all.into_iter().filter_map(named).collect();
+    if all.is_empty() { "nobody".into() } else { all.join(" ") }
 }
 
 pub fn entries<'a>(all: impl IntoIterator<Item = &'a Entry>) -> String {
@@ -42,8 +60,9 @@ pub fn message(message: &Message) -> String {
 fn body(body: &Body) -> String {
     let round = |round: &u64| if *round == 0 { String::new() } else { format!(" round={round}") };
     match body {
-        Body::RequestVote { pre, last } => {
-            format!("{} last={last:?}", if *pre { "RequestPreVote" } else { "RequestVote" })
+        Body::RequestVote { pre, asked, last } => {
+            let asked = if *asked { " asked" } else { "" };
+            format!("{} last={last:?}{asked}", if *pre { "RequestPreVote" } else { "RequestVote" })
         }
         Body::VoteReply { pre, granted } => format!(
             "{} {}",
@@ -62,6 +81,15 @@ fn body(body: &Body) -> String {
         Body::AppendReply { round: named, outcome: AppendOutcome::Conflict { prev, hint } } => {
             format!("Conflict prev={prev} hint={hint:?}{}", round(named))
         }
+        Body::Chunk { snapshot: Snapshot { position, bytes, .. }, stream, number } => {
+            format!("Chunk {position:?} number={number} bytes={bytes} stream={stream}")
+        }
+        Body::ChunkReply { stream, next } => format!("ChunkReply next={next} stream={stream}"),
+        Body::TimeoutNow => "TimeoutNow".into(),
+        // Tokens are drawn, and say nothing to a reader.
+        Body::ReadIndex { .. } => "ReadIndex".into(),
+        Body::ReadIndexReply { index: Some(index), .. } => format!("ReadIndexReply {index}"),
+        Body::ReadIndexReply { index: None, .. } => "ReadIndexReply refused".into(),
     }
 }
 
@@ -84,8 +112,12 @@ pub fn parse_message(words: &[&str]) -> Result<Message, String> {
         _ => Err(format!("{kind} is `granted` or `refused`")),
     };
     let body = match *kind {
-        "RequestPreVote" => Body::RequestVote { pre: true, last: position(&needed("last")?)? },
-        "RequestVote" => Body::RequestVote { pre: false, last: position(&needed("last")?)? },
+        "RequestPreVote" | "RequestVote" => Body::RequestVote {
+            pre: *kind == "RequestPreVote",
+            asked: rest.contains(&"asked"),
+            last: position(&needed("last")?)?,
+        },
+        "TimeoutNow" => Body::TimeoutNow,
         "PreVote" => Body::VoteReply { pre: true, granted: granted()? },
         "Vote" => Body::VoteReply { pre: false, granted: granted()? },
         "Append" => Body::Append {
@@ -101,6 +133,18 @@ pub fn parse_message(words: &[&str]) -> Result<Message, String> {
         "Conflict" => {
             let outcome = AppendOutcome::Conflict { prev: index("prev")?, hint: position(&needed("hint")?)? };
             Body::AppendReply { round, outcome }
+        }
+        "Chunk" => {
+            let named = position(rest.first().ok_or("Chunk needs a position")?)?;
+            let configuration =
+                Configuration { voters: (1..=3).map(NodeId).collect(), ..Configuration::default() };
+            let snapshot =
+                Snapshot { position: named, configuration, bytes: number(&needed("bytes")?)?, digest: 0 };
+            let (stream, number) = (number(&needed("stream")?)?, number(&needed("number")?)?);
+            Body::Chunk { snapshot, stream, number }
+        }
+        "ChunkReply" => {
+            Body::ChunkReply { stream: number(&needed("stream")?)?, next: number(&needed("next")?)? }
         }
         _ => return Err(format!("no message is called `{kind}`")),
     };

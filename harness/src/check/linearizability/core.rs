@@ -26,7 +26,8 @@ const SHOWN_MAX: usize = 16;
 
 /// The story of one key: `whole` are its operations, `acts` those of them that were judged.
 pub fn finding<O: Object>(book: &Book, key: &str, whole: &[O::Act], acts: &[O::Act]) -> Finding {
-    let core = core::<O>(acts);
+    let (core, last) = core::<O>(acts);
+    let core = O::gathered(core);
     let shown: BTreeSet<u32> = core.iter().map(|act| act.span().call).collect();
     let whole = whole.iter().filter(|act| shown.contains(&act.span().call));
     let whole: BTreeMap<u32, &O::Act> = whole.map(|act| (act.span().call, act)).collect();
@@ -36,7 +37,6 @@ pub fn finding<O: Object>(book: &Book, key: &str, whole: &[O::Act], acts: &[O::A
         [only] => format!("{}{} {}", of(key), row(only).what(), O::alone(only)),
         core => format!("{}these {} operations have no order that explains them", of(key), core.len()),
     };
-    let last = core.iter().map(|act| act.span().ret).filter(|&ret| ret != OPEN).max();
     let legal = last
         .map(|entry| format!("; all before line {} of the history can still be explained", book.line(entry)));
     let mut finding = Finding::new(text + legal.as_deref().unwrap_or_default(), Vec::new());
@@ -57,13 +57,15 @@ pub fn finding<O: Object>(book: &Book, key: &str, whole: &[O::Act], acts: &[O::A
 
 fn row<O: Object>(book: &Book, core: &[O::Act], act: &O::Act, whole: &O::Act) -> Row {
     let span = act.span();
-    let short = |operation: &_| O::short(core, act, whole, operation);
+    let short = |operation: &_| O::short(book.history, core, act, whole, operation);
     Row::of(book, span, book.history.operations.get(span.source as usize).map(short).unwrap_or_default())
 }
 
-/// A small part that has no order either, and completes with the shortest prefix that has none.
-pub fn core<O: Object>(acts: &[O::Act]) -> Vec<O::Act> {
-    shrink::<O>(O::suspects(acts).unwrap_or_else(|| shortest_prefix::<O>(acts)))
+/// A small part that has no order either, and the line that completes the shortest prefix without one.
+pub fn core<O: Object>(acts: &[O::Act]) -> (Vec<O::Act>, Option<u32>) {
+    let suspects = O::suspects(acts).unwrap_or_else(|| shortest_prefix::<O>(acts));
+    let last = suspects.iter().map(|act| act.span().ret).filter(|&ret| ret != OPEN).max();
+    (shrink::<O>(suspects), last)
 }
 
 /// Those invoked up to a line, with what completes after it left open.

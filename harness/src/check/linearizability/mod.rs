@@ -10,13 +10,23 @@
 //! | object | decided by |
 //! |---|---|
 //! | [`register`] | zones in O(n log n) where each value seen was made once, else the search |
+//! | [`set`] | the chain of what was read, in time linear in that |
+//! | [`counter`] | bounds in O(n log n), then the search, which has no choice where all adds are alike |
+//! | [`queue`] | patterns in O(n log n) where no value is enqueued twice, else (see there) the search |
+//! | [`lock`] | zones in O(n log n) where an owner's operations do not overlap, else the search |
 
 mod core;
+pub mod counter;
+pub mod lock;
 pub mod object;
 mod parallel;
+pub mod queue;
 pub mod register;
 pub mod search;
+pub mod set;
 mod timeline;
+#[cfg(test)]
+mod trials;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,26 +37,7 @@ use crate::history::History;
 pub use object::OPEN;
 use object::{Object, Timed};
 use parallel::in_parallel;
-use register::Register;
 use search::{Budget, Conclusion, Searched};
-
-/// Per key, the operations can be put in an order that respects real time, in which each sees what a register
-/// would hold.
-///
-/// Reads: the clients' operations in the history. Fails: for each key that cannot be explained, naming a small set
-/// of operations that cannot be ordered, and where the longest legal prefix ends. Unknown: the search spent its
-/// budget (how far it came is told), an operation is none of a register, or no operation was acknowledged. Cannot
-/// see: what no client asked for. Cost: O(n log n) where each value that was seen was made once; else exponential at
-/// worst, and near linear in practice: 4 000 000 steps (and one for each operation) and 2 000 000 remembered states for
-/// each key at most.
-pub fn linearizability(evidence: &Evidence) -> Verdict {
-    judge_book(&Book {
-        history: &evidence.history,
-        file: "history.jsonl",
-        lines: None,
-        epoch_ns: evidence.epoch_ns,
-    })
-}
 
 /// A history, and what its lines and times are called when it is told.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +51,12 @@ pub struct Book<'h> {
     pub epoch_ns: u64,
 }
 
-impl Book<'_> {
+impl<'h> Book<'h> {
+    /// Of a run.
+    pub fn of(evidence: &'h Evidence) -> Book<'h> {
+        Book { history: &evidence.history, file: "history.jsonl", lines: None, epoch_ns: evidence.epoch_ns }
+    }
+
     pub(in crate::check) fn at(&self, t: u64) -> String {
         seconds_since(self.epoch_ns, t)
     }
@@ -74,11 +70,6 @@ impl Book<'_> {
         let known = self.lines.and_then(|lines| lines.get((entry as usize).checked_sub(1)?));
         known.copied().unwrap_or(entry)
     }
-}
-
-/// As [`linearizability`], of a history of registers wherever it comes from.
-pub fn judge_book(book: &Book) -> Verdict {
-    judge_objects::<Register>(book)
 }
 
 /// Judges a history of one kind of object, each key by itself.

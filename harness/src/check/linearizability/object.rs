@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::search::{Budget, Searched};
-use crate::history::Operation;
+use crate::history::{History, Operation};
 
 /// The completion of what may happen at any later time.
 pub const OPEN: u32 = u32::MAX;
@@ -87,8 +87,19 @@ pub trait Object: Default + Send + Sync {
     fn alone(act: &Self::Act) -> &'static str;
 
     /// An operation of a core in few words, `read 17`. `whole` is what it was before anything was left out.
-    fn short(_core: &[Self::Act], _act: &Self::Act, _whole: &Self::Act, operation: &Operation) -> String {
+    fn short(
+        _history: &History,
+        _core: &[Self::Act],
+        _act: &Self::Act,
+        _whole: &Self::Act,
+        operation: &Operation,
+    ) -> String {
         short(operation)
+    }
+
+    /// A core as it is told: what is alike in one.
+    fn gathered(core: Vec<Self::Act>) -> Vec<Self::Act> {
+        core
     }
 
     /// In what it is taken for less than it was.

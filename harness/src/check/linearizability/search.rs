@@ -109,11 +109,16 @@ pub trait Machine {
         false
     }
 
+    /// When the first of those completes that wait for what this choice makes; asked after [`Machine::wanted`].
+    fn serves(&self, _choice: u32) -> u32 {
+        OPEN
+    }
+
     /// Adds those which may happen and are worth a choice, `candidates` being the others, none of which is an observer
-    /// that fits.
-    fn wanted(&mut self, _candidates: &[u32], opens: &Opens, choices: &mut Vec<u32>) {
-        let all = opens.classes.iter().filter_map(|&class| opens.first(class));
-        choices.extend(all.filter(|&place| self.fits(place)));
+    /// that fits. False when one of these can certainly not be put in order before it completes.
+    fn wanted(&mut self, _candidates: &[u32], opens: &Opens, choices: &mut Vec<u32>) -> bool {
+        choices.extend(opens.all().filter(|&place| self.fits(place)));
+        true
     }
 }
 
@@ -158,6 +163,11 @@ impl Opens {
             calls,
             first_ret: OPEN,
         }
+    }
+
+    /// One of each class that has any.
+    pub fn all(&self) -> impl Iterator<Item = u32> {
+        self.classes.iter().filter_map(|&class| self.first(class))
     }
 
     /// The one of this class that is to be taken first, if it was invoked in time.
@@ -337,7 +347,8 @@ impl<'s, M: Machine> Board<'s, M> {
         self.opens.first_ret = first_ret;
     }
 
-    /// What may come next and changes something, one of each class; last the one that completes first.
+    /// What may come next and changes something, one of each class; last the one that completes first, or serves one
+    /// that does.
     fn choices(&mut self, choices: &mut Vec<u32>) {
         let first = choices.len();
         self.looks = self.looks.wrapping_add(1);
@@ -345,7 +356,10 @@ impl<'s, M: Machine> Board<'s, M> {
             self.best.fill((0, 0));
             self.looks = 1;
         }
-        self.machine.wanted(&self.candidates, &self.opens, choices);
+        if !self.machine.wanted(&self.candidates, &self.opens, choices) {
+            choices.truncate(first);
+            return;
+        }
         let must = choices.len();
         for &place in &self.candidates {
             if self.machine.observes(place) || !self.machine.fits(place) {
@@ -370,7 +384,8 @@ impl<'s, M: Machine> Board<'s, M> {
             }
         }
         choices.truncate(kept);
-        choices[first..].sort_by_key(|&place| std::cmp::Reverse(self.spans[place as usize].ret));
+        let urgency = |&place: &u32| self.spans[place as usize].ret.min(self.machine.serves(place));
+        choices[first..].sort_by_cached_key(|place| std::cmp::Reverse(urgency(place)));
     }
 
     /// Puts a choice in order, and before it those which ride along. False when that leaves something behind that can

@@ -2,10 +2,9 @@
 //!
 //! In: operations and the book they stand in. Out: lines of text. Never: more columns than a terminal has.
 
-use std::collections::BTreeSet;
-
 use super::Book;
 use super::object::{OPEN, Span};
+use crate::check::timeline::{self, Row as Bar};
 
 /// An operation in words.
 pub struct Row {
@@ -38,23 +37,12 @@ impl Row {
     }
 }
 
-/// One row an operation, in steps from one event to the next.
+/// One row an operation.
 pub fn draw(rows: &[Row]) -> Vec<String> {
-    let ends = rows.iter().flat_map(|row| [row.span.call, row.span.ret]).filter(|&line| line != OPEN);
-    let events: BTreeSet<u32> = ends.collect();
-    let step = (70 / events.len().max(1)).clamp(2, 8);
-    let column = |line: u32| events.range(..line).count() * step;
-    let labels: Vec<_> = rows.iter().map(|row| format!("p{} {}", row.process, row.short)).collect();
-    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(36);
-    let line = |(row, label): (&Row, &String)| {
-        let begin = column(row.span.call);
-        let (end, close) = match row.span.ret {
-            OPEN => (column(OPEN), "- ?"),
-            ret => (column(ret), "|"),
-        };
-        let label: String = label.chars().take(width).collect();
-        let bar = "-".repeat(end.saturating_sub(begin + 1));
-        format!("{label:width$}  {}|{bar}{close}", " ".repeat(begin))
+    let bar = |row: &Row| Bar {
+        label: format!("p{} {}", row.process, row.short),
+        call: row.span.call,
+        ret: (row.span.ret != OPEN).then_some(row.span.ret),
     };
-    rows.iter().zip(&labels).map(line).collect()
+    timeline::draw(&rows.iter().map(bar).collect::<Vec<_>>(), 0)
 }

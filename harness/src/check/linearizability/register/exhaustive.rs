@@ -67,6 +67,15 @@ pub fn random_history(seed: u64, most: usize) -> Vec<Act> {
 
 /// A lawful history as a run makes it: so many clients at once, distinct values, and now and then an open write.
 pub fn busy_history(seed: u64, size: u32, clients: u32) -> Vec<Act> {
+    busy(seed, size, clients, true)
+}
+
+/// The same with three values, written again and again, and absence.
+pub fn repeating_history(seed: u64, size: u32, clients: u32) -> Vec<Act> {
+    busy(seed, size, clients, false)
+}
+
+fn busy(seed: u64, size: u32, clients: u32, distinct: bool) -> Vec<Act> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut events: Vec<(u32, usize)> = Vec::new();
     for at in 0..size {
@@ -82,7 +91,7 @@ pub fn busy_history(seed: u64, size: u32, clients: u32) -> Vec<Act> {
     }
     let mut operations: Vec<Act> = operations.into_iter().flatten().collect();
     operations.sort_by_key(|operation| operation.call);
-    fill(&mut rng, &mut operations, true, 0.0);
+    fill(&mut rng, &mut operations, distinct, 0.0);
     for operation in operations.iter_mut().filter(|operation| operation.makes.is_some()) {
         if rng.random_bool(0.04) {
             (operation.must, operation.ret) = (false, OPEN);

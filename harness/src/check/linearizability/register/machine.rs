@@ -11,10 +11,15 @@
 //!   which the next operation does not. That next one is a candidate too, as taking what may happen lets nobody in;
 //!   or it may happen itself, and so on up to one that must.
 //! - The search goes back when something that must happen needs a value that nothing left makes and the register does
-//!   not hold. With distinct values this leaves hardly any choice.
+//!   not hold. With distinct values this leaves hardly any choice. A swap uses a value up: so there must be a maker left
+//!   for each swap that needs it, but for one if the register holds it.
+//! - It goes back, too, when a candidate needs a value that nothing makes which was invoked before the candidate
+//!   completed: what is invoked later stands behind it. (All makers that are in order already were invoked before,
+//!   so it is enough to count.)
+//! - What makes a value that a candidate waits for is as urgent as that candidate.
 
 use super::super::search::{Machine, Opens, random};
-use super::{Act, Held};
+use super::{Act, Held, OPEN};
 
 pub struct RegisterMachine {
     operations: Vec<Placed>,
@@ -26,8 +31,10 @@ pub struct RegisterMachine {
     state: u32,
     /// What it held before each operation that was applied.
     before: Vec<u32>,
-    /// Values needed by what must happen, and made by nothing that is left.
-    orphans: u32,
+    /// Per value: swaps left that must happen and need it.
+    must_swap: Vec<u32>,
+    /// Values that must be held once more than they will be made, and those more than once more.
+    lacking: [u32; 2],
     /// Per value, the classes of what may happen and makes it.
     open_makers: Vec<Vec<u32>>,
     /// Per class, one of those that may happen.
@@ -36,6 +43,9 @@ pub struct RegisterMachine {
     wanted_at: Vec<u32>,
     wanted: Vec<u32>,
     looks: u32,
+    /// Per value, the calls of all that make it, in order; and when the first of those completes that want it.
+    maker_calls: Vec<Vec<u32>>,
+    urgency: Vec<u32>,
 }
 
 /// An operation with its values counted from 0, without holes.
@@ -45,6 +55,7 @@ struct Placed {
     makes: u32,
     class: u32,
     must: bool,
+    ret: u32,
 }
 
 /// No value.
@@ -62,7 +73,7 @@ impl RegisterMachine {
             let makes = act.makes.map_or(NONE, number);
             // Swapping a value for itself is reading it.
             let makes = if makes == needs { NONE } else { makes };
-            Placed { needs, makes, class: 0, must: act.must }
+            Placed { needs, makes, class: 0, must: act.must, ret: act.ret }
         };
         let mut placed: Vec<Placed> = operations.iter().map(place).collect();
         let mut kinds: Vec<(u32, u32)> = placed.iter().map(|act| (act.needs, act.makes)).collect();
@@ -78,30 +89,45 @@ impl RegisterMachine {
             make: vec![0; count],
             state: 0,
             before: Vec::new(),
-            orphans: 0,
+            must_swap: vec![0; count],
+            lacking: [0; 2],
             open_makers: vec![Vec::new(); count],
             sample: vec![NONE; kinds.len()],
             wanted_at: vec![0; count],
             wanted: Vec::new(),
             looks: 0,
+            maker_calls: vec![Vec::new(); count],
+            urgency: vec![OPEN; count],
             operations: Vec::new(),
         };
-        for (at, &act) in (0..).zip(&placed) {
+        for (at, &act) in (0_u32..).zip(&placed) {
             machine.count(act, 1);
+            if act.makes != NONE {
+                machine.maker_calls[act.makes as usize].push(operations[at as usize].call);
+            }
             if !act.must && act.makes != NONE && machine.sample[act.class as usize] == NONE {
                 machine.sample[act.class as usize] = at;
                 machine.open_makers[act.makes as usize].push(act.class);
             }
         }
         machine.operations = placed;
-        machine.orphans = (0..count as u32).map(|value| machine.orphan(value)).sum();
+        (0..count as u32).for_each(|value| machine.count_lack(value, 1));
         machine
     }
 
-    /// 1 for a value that is needed and will not be made again.
-    fn orphan(&self, value: u32) -> u32 {
+    /// How often a value must be held more than it will be made.
+    fn lack(&self, value: u32) -> u32 {
         let at = value as usize;
-        u32::from(self.must_need.get(at).is_some_and(|&needs| needs > 0 && self.make[at] == 0))
+        let Some(&makers) = self.make.get(at) else { return 0 };
+        let is_read = u32::from(self.must_need[at] > 0 && makers == 0);
+        self.must_swap[at].saturating_sub(makers).max(is_read)
+    }
+
+    fn count_lack(&mut self, value: u32, by: i32) {
+        let lack = self.lack(value);
+        for (least, count) in (1..).zip(&mut self.lacking) {
+            *count = count.wrapping_add_signed(if lack >= least { by } else { 0 });
+        }
     }
 
     /// Counts an operation among those left (+1), or no more (-1).
@@ -112,6 +138,9 @@ impl RegisterMachine {
             if act.must {
                 add(&mut self.must_need[act.needs as usize]);
             }
+            if act.must && act.makes != NONE {
+                add(&mut self.must_swap[act.needs as usize]);
+            }
         }
         if act.makes != NONE {
             add(&mut self.make[act.makes as usize]);
@@ -119,9 +148,10 @@ impl RegisterMachine {
     }
 
     fn recount(&mut self, act: Placed, by: i32) {
-        self.orphans -= self.orphan(act.needs) + self.orphan(act.makes);
+        // What it needs and what it makes are never the same.
+        [act.needs, act.makes].into_iter().for_each(|value| self.count_lack(value, -1));
         self.count(act, by);
-        self.orphans += self.orphan(act.needs) + self.orphan(act.makes);
+        [act.needs, act.makes].into_iter().for_each(|value| self.count_lack(value, 1));
     }
 }
 
@@ -181,7 +211,8 @@ impl Machine for RegisterMachine {
     }
 
     fn is_dead(&self) -> bool {
-        self.orphans > self.orphan(self.state)
+        let [once, more] = self.lacking;
+        more > 0 || once > u32::from(self.lack(self.state) > 0)
     }
 
     fn carries(&self, choice: u32) -> bool {
@@ -193,31 +224,58 @@ impl Machine for RegisterMachine {
         act.makes != NONE && act.needs == NONE && self.need[act.makes as usize] == 0
     }
 
-    fn wanted(&mut self, candidates: &[u32], opens: &Opens, choices: &mut Vec<u32>) {
+    fn serves(&self, choice: u32) -> u32 {
+        let makes = self.operations[choice as usize].makes as usize;
+        if self.wanted_at.get(makes) == Some(&self.looks) { self.urgency[makes] } else { OPEN }
+    }
+
+    fn wanted(&mut self, candidates: &[u32], opens: &Opens, choices: &mut Vec<u32>) -> bool {
         self.looks = self.looks.wrapping_add(1);
         if self.looks == 0 {
             self.wanted_at.fill(0);
             self.looks = 1;
         }
-        let mut want = |value: u32, wanted: &mut Vec<u32>| {
-            if value != NONE && value != self.state && self.wanted_at[value as usize] != self.looks {
-                self.wanted_at[value as usize] = self.looks;
-                wanted.push(value);
-            }
-        };
+        self.wanted.clear();
         for &place in candidates {
-            want(self.operations[place as usize].needs, &mut self.wanted);
+            let Placed { needs, ret, .. } = self.operations[place as usize];
+            if needs == NONE || needs == self.state {
+                continue;
+            }
+            self.want(needs, ret);
+            let makers = &self.maker_calls[needs as usize];
+            let gone = makers.len() - self.make[needs as usize] as usize;
+            if makers.get(gone).is_none_or(|_| makers.partition_point(|&call| call < ret) <= gone) {
+                return false;
+            }
         }
         while let Some(value) = self.wanted.pop() {
-            for &class in &self.open_makers[value as usize] {
+            for at in 0..self.open_makers[value as usize].len() {
+                let class = self.open_makers[value as usize][at];
                 let Some(place) = opens.first(class) else { continue };
                 let needs = self.operations[self.sample[class as usize] as usize].needs;
                 if needs == NONE || needs == self.state {
                     choices.push(place);
                 } else {
-                    want(needs, &mut self.wanted);
+                    self.want(needs, self.urgency[value as usize]);
                 }
             }
+        }
+        true
+    }
+}
+
+impl RegisterMachine {
+    /// Notes that an operation that completes then waits for a value.
+    fn want(&mut self, value: u32, ret: u32) {
+        let at = value as usize;
+        if value == self.state {
+            return;
+        }
+        if self.wanted_at[at] == self.looks {
+            self.urgency[at] = self.urgency[at].min(ret);
+        } else {
+            (self.wanted_at[at], self.urgency[at]) = (self.looks, ret);
+            self.wanted.push(value);
         }
     }
 }

@@ -85,7 +85,7 @@ fn a_core_is_part_of_its_history_and_has_no_order_either() {
         }
         let prefix = shortest_prefix::<Register>(&operations);
         assert!(!exhaustive::has_order(&prefix), "seed {seed}: {operations:#?}");
-        let core = core::<Register>(&operations);
+        let core = core::<Register>(&operations).0;
         assert!(!exhaustive::has_order(&core), "seed {seed}: {operations:#?}\n{core:#?}");
         assert!(is_part(&core, &prefix), "seed {seed}: {prefix:#?}\n{core:#?}");
         // Both end with the line that shows it first.
@@ -110,7 +110,7 @@ fn one_stale_read_among_many_operations_is_told_with_at_most_four() {
         let mut operations = exhaustive::busy_history(seed, 600, 2 + seed as u32 % 20);
         exhaustive::make_one_stale(&mut operations, seed as usize % 5);
         if matches!(zones::judge(&operations, OPEN), Zoned::Broken(_)) {
-            let core = core::<Register>(&operations);
+            let core = core::<Register>(&operations).0;
             assert!(core.len() <= 4, "seed {seed}: {core:#?}");
         }
     }
@@ -124,7 +124,18 @@ fn a_stale_read_after_a_long_chain_of_swaps_is_told_with_three() {
     for stale in [1, 700, 1_999] {
         let mut operations = operations.clone();
         operations.push(act(5_000, Some(Held(stale)), None));
-        let core = core::<Register>(&operations);
+        let core = core::<Register>(&operations).0;
         assert_eq!(core.len(), 3, "{core:#?}");
+    }
+}
+
+#[test]
+fn few_values_written_again_and_again_by_many_clients_take_few_steps() {
+    for seed in 0..12 {
+        let operations = exhaustive::repeating_history(seed, 1_000, 8);
+        assert_eq!(zones::judge(&operations, OPEN), Zoned::Ambiguous, "seed {seed}");
+        let searched = search(&needed(&operations), Budget::DEFAULT);
+        assert_eq!(searched.conclusion, Conclusion::Linearizable, "seed {seed}: {searched:?}");
+        assert!(searched.steps < 4_000, "seed {seed}: {searched:?}");
     }
 }

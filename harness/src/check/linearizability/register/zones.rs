@@ -146,11 +146,12 @@ struct Cluster {
     last_call: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Block {
-    first_ret: u32,
-    last_call: u32,
-    root: u32,
+/// Operations that stay together, by what decides where they may stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    pub first_ret: u32,
+    pub last_call: u32,
+    pub root: u32,
 }
 
 const NONE: u32 = u32::MAX;
@@ -300,7 +301,7 @@ impl Block {
 }
 
 /// Two blocks each of which has to stand before the other.
-fn circle(blocks: &mut [Block]) -> Option<(Block, Block)> {
+pub fn circle(blocks: &mut [Block]) -> Option<(Block, Block)> {
     blocks.sort_unstable_by_key(|block| block.first_ret);
     let forward: Vec<Block> = blocks.iter().filter(|block| block.is_forward()).copied().collect();
     // Apart so far, they end in the order in which they begin.

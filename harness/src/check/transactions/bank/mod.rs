@@ -36,6 +36,9 @@ use crate::check::linearizability::{Book, OPEN};
 use crate::check::verdict::{Finding, Tally, Verdict, count};
 use crate::history::{Ended, Operation};
 
+/// So many reads apart are looked at for two that exclude each other.
+const APART_MAX: usize = 64;
+
 /// Findings of one kind, told at most.
 const SHOWN_MAX: usize = 3;
 
@@ -197,6 +200,8 @@ impl<'h> Bank<'h> {
             if low <= high {
                 continue;
             }
+            // Of those that exclude each other, two that are near each other say most.
+            let (low, one, high, other) = self.nearest(account).unwrap_or((low, one, high, other));
             let reads = [one.min(other), one.max(other)].map(|read| &self.reads[read]);
             let mut shown: Vec<&Operation> = reads.iter().map(|read| read.operation).collect();
             let within: Vec<_> = self.between(account as u32, reads).take(BETWEEN_MAX + 1).collect();
@@ -213,6 +218,25 @@ impl<'h> Bank<'h> {
                 )
             });
         }
+    }
+
+    /// Two reads that exclude each other, as near to each other as there are any: what the one says was there at
+    /// least, and the other at most. None are looked for that are far apart.
+    fn nearest(&self, account: usize) -> Option<(i128, usize, i128, usize)> {
+        let mut held = vec![(i128::MIN, i128::MAX); self.reads.len()];
+        self.bounds(|other, read, low, high| {
+            if other == account {
+                held[read] = (low, high);
+            }
+        });
+        let excluding = |one: usize, other: usize| {
+            let ((low, _), (_, high)) = (held[one], held[other]);
+            (low > high).then_some((low, one, high, other))
+        };
+        (1..held.len().min(APART_MAX)).find_map(|apart| {
+            let mut pairs = (apart..held.len()).map(|later| (later - apart, later));
+            pairs.find_map(|(one, other)| excluding(one, other).or_else(|| excluding(other, one)))
+        })
     }
 
     /// The transfers that surely came between two reads.

@@ -1,0 +1,130 @@
+//! What clients ask, and what breaks.
+
+use super::*;
+
+impl World {
+    pub(super) fn request(&mut self) {
+        let ids: Vec<NodeId> = self.servers.keys().copied().collect();
+        let leading = |id: &&NodeId| self.role(**id) == Some(RoleName::Leader);
+        // Old leaders too: they are the ones that must not answer.
+        let leaders: Vec<NodeId> = ids.iter().filter(leading).copied().collect();
+        // And any, for reads that it answers itself.
+        let any = if self.swarm.reads_here > 0 { 40 } else { 10 };
+        let among = if leaders.is_empty() || self.random.percent(any) { ids } else { leaders };
+        let Some(&id) = self.random.pick(&among) else { return };
+        if self.servers[&id].is_up() {
+            let ask = self.draw_request(id);
+            self.ask(id, ask);
+        }
+    }
+
+    fn draw_request(&mut self, id: NodeId) -> Ask {
+        if self.random.percent(self.swarm.changes) {
+            let change = self.draw_change(id);
+            Ask::Change(change)
+        } else if self.random.percent(self.swarm.transfers) {
+            let voters: Vec<NodeId> = self.witness.counts(id).voters.into_iter().collect();
+            let named = self.random.percent(70);
+            Ask::Transfer(self.random.pick(&voters).copied().filter(|_| named))
+        } else if !self.random.percent(self.swarm.reads) {
+            Ask::Write
+        } else if self.random.percent(self.swarm.reads_here) {
+            Ask::ReadHere
+        } else {
+            Ask::Read
+        }
+    }
+
+    /// What an operator may come to wish of the members that this node knows: most of it can be done.
+    fn draw_change(&mut self, id: NodeId) -> Change {
+        let known = self.witness.counts(id);
+        let among = |random: &mut Random, ids: &[NodeId]| random.pick(ids).copied().into_iter().collect();
+        let voters: Vec<NodeId> = known.voters.iter().copied().collect();
+        let learners: Vec<NodeId> = known.learners.iter().copied().collect();
+        let others: Vec<NodeId> =
+            self.servers.keys().copied().filter(|id| !known.members().contains(id)).collect();
+        let none = BTreeSet::new;
+        match self.random.between(0, 9) {
+            0..=2 => Change { add: among(&mut self.random, &others), ..Change::default() },
+            3..=5 => Change { promote: among(&mut self.random, &learners), ..Change::default() },
+            6 => Change { remove: among(&mut self.random, &voters), ..Change::default() },
+            7 => Change { remove: among(&mut self.random, &learners), ..Change::default() },
+            // One for another, or all at once.
+            8 => {
+                let promote = among(&mut self.random, &learners);
+                Change { add: none(), promote, remove: among(&mut self.random, &voters) }
+            }
+            _ => {
+                let add = among(&mut self.random, &others);
+                Change { add, promote: known.learners, remove: among(&mut self.random, &voters) }
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, id: NodeId, ask: Ask) -> RequestId {
+        self.requests += 1;
+        let name = self.requests;
+        match &ask {
+            Ask::Write => self.witness.proposing(&self.servers, id, name),
+            Ask::Read | Ask::ReadHere => self.witness.reading(&self.servers, id, name),
+            Ask::Change(_) | Ask::Transfer(_) => self.witness.operating(&self.servers, id, name),
+        }
+        let input = match ask {
+            Ask::Write => {
+                Input::Propose(vec![Proposal { id: name, payload: format!("w{name}").into_bytes().into() }])
+            }
+            Ask::Read => Input::Read(vec![name]),
+            Ask::ReadHere => Input::ReadHere(vec![name]),
+            Ask::Change(change) => Input::Change(name, change),
+            Ask::Transfer(to) => Input::Transfer(name, to),
+        };
+        if let Input::Change(..) | Input::Transfer(..) = &input {
+            self.trace.note(self.now, format_args!("{id} is asked {input:?}"));
+        }
+        self.offer(id, input);
+        name
+    }
+
+    pub(super) fn fault(&mut self) {
+        let ids: Vec<NodeId> = self.servers.keys().copied().collect();
+        let leading = |id: &&NodeId| self.role(**id) == Some(RoleName::Leader);
+        let leaders: Vec<NodeId> = ids.iter().filter(leading).copied().collect();
+        let biased = if leaders.is_empty() || self.random.percent(50) { &ids } else { &leaders };
+        let Some(&victim) = self.random.pick(biased) else { return };
+        // Its clients stay with it for a while.
+        let stay = if leaders.contains(&victim) && self.random.percent(self.swarm.reads) { 8 } else { 0 };
+        for _ in 0..stay {
+            let after = self.random.between(1, 3 * u64::from(self.swarm.election_ticks) * TICK);
+            self.schedule(after, Event::Read(victim));
+        }
+        let cuts_before = self.cut.len();
+        match self.random.between(0, 5) {
+            0 if self.swarm.crashes && self.servers[&victim].is_up() => self.crash(victim),
+            1 if self.swarm.pauses && self.servers[&victim].is_up() => {
+                let span = self.random.between(1, 60 * TICK);
+                self.trace.note(self.now, format_args!("{victim} pauses for {span}"));
+                self.paused.insert(victim);
+                self.schedule(span, Event::Wake(victim));
+            }
+            2 if self.swarm.one_way_cuts => {
+                let Some(&other) = self.random.pick(&ids) else { return };
+                self.cut.insert((victim, other));
+            }
+            3 if self.swarm.isolations => {
+                let links = ids.iter().flat_map(|&id| [(id, victim), (victim, id)]);
+                self.cut.extend(links);
+            }
+            4 if self.swarm.partitions => {
+                let side: BTreeSet<NodeId> =
+                    ids.iter().copied().filter(|_| self.random.percent(50)).collect();
+                let links = ids.iter().flat_map(|&from| ids.iter().map(move |&to| (from, to)));
+                let across = links.filter(|(from, to)| side.contains(from) != side.contains(to));
+                self.cut.extend(across);
+            }
+            _ => self.heal(),
+        }
+        if self.cut.len() > cuts_before {
+            self.trace.note(self.now, format_args!("cut: {:?}", self.cut));
+        }
+    }
+}
