@@ -22,6 +22,7 @@ use mkraft_proto::evidence::Line;
 static ALLOC: AllocProfiler = AllocProfiler::system();
 
 const SIZES: [u32; 3] = [10_000, 100_000, 1_000_000];
+const FAR: [u32; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 const REGISTER: Shape =
     Shape { operations: 0, clients: 50, writes: 50, swaps: 0, unknown: 1.0, stale_at: None };
 const SWAPS: Shape = Shape { writes: 25, swaps: 25, ..REGISTER };
@@ -39,7 +40,7 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+#[divan::bench(args = FAR, sample_count = 5, sample_size = 1)]
 fn read_lines(bencher: Bencher, operations: u32) {
     let (_folder, path) = file(Shape { operations, ..REGISTER });
     bencher.bench_local(|| History::read(&path).expect("a lawful history"));
@@ -65,7 +66,7 @@ fn read_evidence_of_a_million_entries(bencher: Bencher, as_written: bool) {
     });
 }
 
-#[divan::bench(args = SIZES, sample_count = 5, sample_size = 1)]
+#[divan::bench(args = FAR, sample_count = 5, sample_size = 1)]
 fn judge_register(bencher: Bencher, operations: u32) {
     judge(bencher, Shape { operations, ..REGISTER }, Status::Holds);
 }

@@ -5,6 +5,8 @@
 //! nemesis and lines of other loggers are counted.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,7 +72,12 @@ pub enum ImportFault {
 
 /// Reads a whole file; its first character that is not blank says in which form it is.
 pub fn import(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
-    let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.into(), source })?;
+    let failed = |source| ImportError::Read { path: path.into(), source };
+    // Ours may be large, and is read line by line.
+    if begins_as_ours(path).map_err(failed)? {
+        return own_lines(path, dialect);
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes);
     let mut begin = text.chars().filter(|sign| !sign.is_whitespace());
     let result = match (begin.next(), begin.next(), begin.next()) {
@@ -80,6 +87,15 @@ pub fn import(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
         _ => log(&text, dialect),
     };
     result.map_err(|(line, fault)| ImportError::Entry { path: path.into(), line, fault })
+}
+
+fn begins_as_ours(path: &Path) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    File::open(path)?.take(64).read_to_end(&mut begin)?;
+    Ok(begin
+        .trim_ascii_start()
+        .strip_prefix(b"{")
+        .is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\"")))
 }
 
 fn own_lines(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {

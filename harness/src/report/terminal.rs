@@ -23,7 +23,7 @@ const STRONG: Style = Style::new().bold();
 const FINDINGS_SHOWN: usize = 3;
 
 /// A longer name of a place is not lined up with others.
-const PLACE_MAX: usize = 60;
+const PLACE_MAX: usize = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
