@@ -155,6 +155,15 @@ pub fn leader(raft: &mut Raft) -> Effects {
     effects
 }
 
+/// n1 of three, elected, with its first entry committed.
+pub fn ready() -> Raft {
+    let mut raft = server(in_term(0), &[]);
+    let won = leader(&mut raft);
+    write(&mut raft, &won);
+    hear(&mut raft, "n2@1 -> n1 Matched 1");
+    raft
+}
+
 pub fn propose(raft: &mut Raft, payloads: &[&str]) -> Effects {
     let proposal =
         |(id, payload): (usize, &&str)| Proposal { id: id as u64, payload: payload.as_bytes().into() };

@@ -88,12 +88,11 @@ fn agreement_for_elections_requires_separate_majorities_from_both_the_old_and_th
     ] {
         let mut raft = joint();
         until_it_acts(&mut raft);
-        let granted = |raft: &mut Raft, line: &str| hear(raft, line);
-        granted(&mut raft, "n2@0 -> n1 PreVote granted");
-        let vote = granted(&mut raft, "n4@0 -> n1 PreVote granted");
+        hear(&mut raft, "n2@0 -> n1 PreVote granted");
+        let vote = hear(&mut raft, "n4@0 -> n1 PreVote granted");
         write(&mut raft, &vote);
         for voter in votes {
-            granted(&mut raft, &format!("{voter}@1 -> n1 Vote granted"));
+            hear(&mut raft, &format!("{voter}@1 -> n1 Vote granted"));
         }
         assert_eq!(raft.status().role == RoleName::Leader, wins, "with the votes of {votes:?}");
     }

@@ -9,15 +9,6 @@ fn leased() -> Settings {
     Settings { lease: Some(70), ..Settings::default() }
 }
 
-/// Elected, with its first entry committed.
-fn ready() -> Raft {
-    let mut raft = server(in_term(0), &[]);
-    let won = leader(&mut raft);
-    write(&mut raft, &won);
-    hear(&mut raft, "n2@1 -> n1 Matched 1");
-    raft
-}
-
 fn read(raft: &mut Raft, id: u64) -> Vec<Reply> {
     raft.step(Input::Read(vec![id])).reply
 }

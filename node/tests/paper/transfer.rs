@@ -1,16 +1,8 @@
 //! Leadership transfer: the thesis' §3.10.
 
-use mkraft_node::raft::{Index, Input, Raft, Reply, RoleName, Term};
+use mkraft_node::raft::{Index, Input, Reply, RoleName, Term};
 
 use crate::bench::*;
-
-fn ready() -> Raft {
-    let mut raft = server(in_term(0), &[]);
-    let won = leader(&mut raft);
-    write(&mut raft, &won);
-    hear(&mut raft, "n2@1 -> n1 Matched 1");
-    raft
-}
 
 #[test]
 fn the_prior_leader_stops_accepting_new_client_requests() {
