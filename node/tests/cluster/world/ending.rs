@@ -16,6 +16,25 @@ impl World {
         }
     }
 
+    /// One leads, and all members have all of its log and know it committed.
+    pub(super) fn is_in_line(&self) -> bool {
+        let mut leaders = self.servers.keys().filter(|id| self.role(**id) == Some(RoleName::Leader));
+        let (Some(&leader), None) = (leaders.next(), leaders.next()) else { return false };
+        let counts = self.witness.counts(leader);
+        let Some(last) = self.servers[&leader].core().map(|core| core.status().last) else { return false };
+        let in_line = |id: &NodeId| {
+            let server = &self.servers[id];
+            let status = server.core().map(|core| core.status());
+            let idle = server.disk.outstanding() == 0 && server.applied_index() == last;
+            idle && status.is_some_and(|status| {
+                (status.last, status.commit, status.leader) == (last, last, Some(leader))
+            })
+        };
+        !counts.is_joint()
+            && counts.members().iter().all(in_line)
+            && self.witness.open_reads(&self.servers) == 0
+    }
+
     pub(super) fn sole_leader(&self) -> NodeId {
         let leaders: Vec<NodeId> =
             self.servers.keys().copied().filter(|id| self.role(*id) == Some(RoleName::Leader)).collect();
