@@ -4,6 +4,9 @@ use mkraft_node::raft::Raft;
 
 use super::*;
 
+/// Rounds of a write and a read at the end of a history.
+const CLOSING_MAX: usize = 200;
+
 impl World {
     pub(super) fn heal_for_good(&mut self) {
         self.calm = true;
@@ -33,6 +36,18 @@ impl World {
         !counts.is_joint()
             && counts.members().iter().all(in_line)
             && self.witness.open_reads(&self.servers) == 0
+    }
+
+    /// A history in which some kind of operation never succeeds shows nothing.
+    pub(super) fn close_history(&mut self, leader: NodeId) {
+        for _ in 0..CLOSING_MAX {
+            if self.evidence.as_ref().is_none_or(|evidence| evidence.shows_all()) {
+                return;
+            }
+            self.write(leader);
+            self.read(leader, false);
+            self.run_until(self.now + TICK);
+        }
     }
 
     pub(super) fn sole_leader(&self) -> NodeId {

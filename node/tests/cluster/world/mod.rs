@@ -130,6 +130,7 @@ pub fn run(seed: u64, telling: Telling<'_>) -> Finished {
     world.run_until(CHAOS + STRAGGLER_MAX + 2 * u64::from(world.swarm.election_ticks) * TICK);
     world.run_until_true(CHAOS + recovery, World::is_in_line);
     let leader = world.sole_leader();
+    world.close_history(leader);
     let last = world.write(leader);
     let read = world.read(leader, false);
     world.run_until_true(world.now + LAST_WORDS, |world| {
@@ -137,7 +138,7 @@ pub fn run(seed: u64, telling: Telling<'_>) -> Finished {
     });
     world.check_recovered(leader, last, read);
     if let Some(evidence) = world.evidence.take() {
-        let written = evidence.finish(world.now, CHAOS, &world.servers);
+        let written = evidence.finish(world.now, &world.servers);
         written.unwrap_or_else(|error| panic!("failed to write the run folder of seed {seed}: {error}"));
     }
     let features = world.swarm.features();
