@@ -79,7 +79,9 @@ impl Acts {
             if leads { self.leading.push(line) } else { self.configurations.push(line) }
         }
         if status.commit > self.last.commit {
-            if leads { self.leading.push(events::commit(&status)) } else { self.commit = true }
+            // Also where it is its last act as a leader: a change that removes it.
+            let led = (self.last.role, self.last.term) == (RoleName::Leader, status.term);
+            if leads || led { self.leading.push(events::commit(&status)) } else { self.commit = true }
         }
         (self.last, self.vote) = (status, raft.vote());
     }

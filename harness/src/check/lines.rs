@@ -206,10 +206,10 @@ impl Reader<'_> {
             Event::Snapshot { index, term, digest, installed } => {
                 Act::Snapshot { index, term, digest, installed }
             }
-            Event::Config { ref voters, ref outgoing, .. } => {
+            Event::Config { index, ref voters, ref outgoing, .. } => {
                 let mut refer = |list: &[String]| list.iter().map(|name| names.of(name)).collect();
                 let (voters, outgoing) = (refer(voters), refer(outgoing));
-                Act::Config(Box::new(ConfigAct { voters, outgoing }))
+                Act::Config(Box::new(ConfigAct { index, voters, outgoing }))
             }
             Event::Stop { .. } => Act::Stop,
         };

@@ -120,7 +120,7 @@ impl Lab {
             };
             let first =
                 if configuration.voters.contains(&id) { configuration.clone() } else { Default::default() };
-            (id, Server::new(options, first))
+            (id, Server::new(options, first, false))
         };
         let servers = all.map(server).collect();
         let mut lab = Lab {
@@ -438,7 +438,7 @@ impl Lab {
     }
 
     fn complete_writes(&mut self, id: NodeId, count: usize) {
-        let Some(completion) = self.server(id).disk.complete(count) else { return };
+        let Some(completion) = self.server(id).written(count) else { return };
         if self.held_disks.contains(&id) {
             self.note(format!("{id} has written {count}"));
         }
@@ -477,7 +477,7 @@ impl Lab {
     /// Carries out effects and tells of them.
     fn follow(&mut self, id: NodeId, effects: Effects) {
         let outcome = self.server(id).carry_out(effects);
-        self.witness.taking_of(&self.servers[&id], outcome.jobs);
+        self.witness.carried_out(&self.servers[&id], &outcome);
         self.tell(id, &outcome);
         self.dispatch(outcome.send);
     }
@@ -537,7 +537,7 @@ impl Lab {
             lines.push(format!("counts {}", words::configuration(&now.configuration)));
         }
         if !outcome.applied.is_empty() {
-            lines.push(format!("commits {}", words::entries(&outcome.applied)));
+            lines.push(format!("commits {}", words::entries(outcome.applied.iter().map(|(entry, _)| entry))));
         }
         lines.extend(outcome.replies.iter().map(|reply| self.reply(id, reply)));
         self.trace.extend(lines.into_iter().map(|line| format!("{id} {line}")));

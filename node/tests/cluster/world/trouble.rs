@@ -13,25 +13,24 @@ impl World {
         let among = if leaders.is_empty() || self.random.percent(any) { ids } else { leaders };
         let Some(&id) = self.random.pick(&among) else { return };
         if self.servers[&id].is_up() {
-            let ask = self.draw_request(id);
-            self.ask(id, ask);
+            self.ask(id);
         }
     }
 
-    fn draw_request(&mut self, id: NodeId) -> Ask {
+    fn ask(&mut self, id: NodeId) {
         if self.random.percent(self.swarm.changes) {
             let change = self.draw_change(id);
-            Ask::Change(change)
+            self.operate(id, |name| Input::Change(name, change));
         } else if self.random.percent(self.swarm.transfers) {
             let voters: Vec<NodeId> = self.witness.counts(id).voters.into_iter().collect();
             let named = self.random.percent(70);
-            Ask::Transfer(self.random.pick(&voters).copied().filter(|_| named))
+            let to = self.random.pick(&voters).copied().filter(|_| named);
+            self.operate(id, |name| Input::Transfer(name, to));
         } else if !self.random.percent(self.swarm.reads) {
-            Ask::Write
-        } else if self.random.percent(self.swarm.reads_here) {
-            Ask::ReadHere
+            self.write(id);
         } else {
-            Ask::Read
+            let here = self.random.percent(self.swarm.reads_here);
+            self.read(id, here);
         }
     }
 
@@ -61,28 +60,12 @@ impl World {
         }
     }
 
-    pub(super) fn ask(&mut self, id: NodeId, ask: Ask) -> RequestId {
+    fn operate(&mut self, id: NodeId, input: impl FnOnce(RequestId) -> Input) {
         self.requests += 1;
-        let name = self.requests;
-        match &ask {
-            Ask::Write => self.witness.proposing(&self.servers, id, name),
-            Ask::Read | Ask::ReadHere => self.witness.reading(&self.servers, id, name),
-            Ask::Change(_) | Ask::Transfer(_) => self.witness.operating(&self.servers, id, name),
-        }
-        let input = match ask {
-            Ask::Write => {
-                Input::Propose(vec![Proposal { id: name, payload: format!("w{name}").into_bytes().into() }])
-            }
-            Ask::Read => Input::Read(vec![name]),
-            Ask::ReadHere => Input::ReadHere(vec![name]),
-            Ask::Change(change) => Input::Change(name, change),
-            Ask::Transfer(to) => Input::Transfer(name, to),
-        };
-        if let Input::Change(..) | Input::Transfer(..) = &input {
-            self.trace.note(self.now, format_args!("{id} is asked {input:?}"));
-        }
+        self.witness.operating(&self.servers, id, self.requests);
+        let input = input(self.requests);
+        self.trace.note(self.now, format_args!("{id} is asked {input:?}"));
         self.offer(id, input);
-        name
     }
 
     pub(super) fn fault(&mut self) {
