@@ -82,6 +82,8 @@ impl Witness {
             assert_eq!(request.to(), id, "{id} answers what another was asked: {reply:?}");
             match (request, *reply) {
                 (Request::Proposed { to, boot }, Reply::Proposed { position, .. }) => {
+                    let under_way = self.transfers.get(&id).filter(|name| self.requests.contains_key(name));
+                    assert_eq!(under_way, None, "{id} takes {position:?} while it hands over");
                     assert_eq!(position, self.position(id, position.index), "{id} has no such entry");
                     self.requests.insert(name, Request::Accepted { to, boot, position });
                 }
@@ -135,6 +137,13 @@ impl Witness {
 
     pub fn reading(&mut self, servers: &Servers, to: NodeId, id: RequestId) {
         self.requests.insert(id, Request::Read { to, boot: servers[&to].boot, told: self.told });
+    }
+
+    /// A server has taken the step that a transfer asks for: unless it was answered, it is under way.
+    pub fn transferring(&mut self, id: NodeId, name: RequestId) {
+        if self.requests.contains_key(&name) {
+            self.transfers.insert(id, name);
+        }
     }
 
     /// A change or a transfer.

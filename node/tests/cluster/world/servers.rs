@@ -48,8 +48,12 @@ impl World {
         if let (Some(evidence), Input::Snapshotted(snapshot)) = (&mut self.evidence, &input) {
             evidence.took_snapshot(self.now, id, snapshot);
         }
+        let transfer = if let Input::Transfer(name, _) = &input { Some(*name) } else { None };
         let effects = self.server(id).step(input)?;
         self.witness.stepped(&self.servers, id, &effects);
+        if let Some(name) = transfer {
+            self.witness.transferring(id, name);
+        }
         if let (Some(evidence), Some(core)) = (&mut self.evidence, self.servers[&id].core()) {
             evidence.observe(id, core);
         }
@@ -89,6 +93,9 @@ impl World {
 
     pub(super) fn tell(&mut self, id: NodeId, outcome: &Outcome) {
         let Some(core) = self.servers[&id].core() else { return };
+        if outcome.wrote.is_none() && outcome.replies.is_empty() {
+            return;
+        }
         let Status { term, role, last, commit, .. } = core.status();
         let now = format_args!("{id} {}@{term} last={last} commit={commit}", words::role(role)).to_string();
         if let Some(Write { truncate_after, begin, entries, .. }) = &outcome.wrote {
