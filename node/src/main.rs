@@ -11,7 +11,7 @@ use mkraft_node::config::{Config, Flags};
 use mkraft_node::driver::{Driver, Inbox, Parts};
 use mkraft_node::events::{self, EventLog};
 use mkraft_node::machine::{KeyValue, Machine};
-use mkraft_node::raft::Initial;
+use mkraft_node::raft::{Configuration, Initial};
 use mkraft_node::storage::{self, Storage};
 use mkraft_node::transport::{Outbox, Transport};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -85,6 +85,8 @@ fn run(flags: Flags) -> Result<(), Failure> {
             eprintln!("{REJOIN}");
         }
     })?;
+    let mut known = storage.known()?;
+    let voters = known.voters(config.voters.as_ref(), &config.all())?;
     for damage in &recovered.passed_over {
         tracing::error!(damage, "a snapshot is damaged; an older one and the log make up for it");
     }
@@ -108,7 +110,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
         begin: recovered.begin,
         snapshot: recovered.snapshot.unwrap_or_default(),
         entries: recovered.entries,
-        configuration: config.configuration(),
+        configuration: Configuration { voters, ..Configuration::default() },
     };
     let (inbox, receiver) = Inbox::new();
     let outbox = Outbox::default();
@@ -133,6 +135,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
         id: config.id,
         peers: config.peers.clone(),
         folder,
+        known,
         inbox: inbox.clone(),
         outbox,
         status,
