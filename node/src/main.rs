@@ -80,7 +80,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
     // Bound first: a second node on the same address must not touch the disk.
     let listener = runtime.block_on(Transport::bind(config.listen))?;
     let opened = Storage::open(&config.data_dir, config.id, storage::Options::default());
-    let (storage, recovered) = opened.inspect_err(|error| {
+    let (mut storage, recovered) = opened.inspect_err(|error| {
         if error.is_damage() {
             eprintln!("{REJOIN}");
         }
@@ -121,7 +121,8 @@ fn run(flags: Flags) -> Result<(), Failure> {
         options,
         initial,
         tick: config.tick(),
-        storage,
+        snapshots: storage.snapshots(),
+        write: Box::new(move |write| storage.write(write)),
         machine,
         events,
         own: inbox.clone(),
