@@ -47,6 +47,7 @@
 mod error;
 mod folder;
 mod frame;
+pub(crate) mod fuzz;
 mod known;
 mod outline;
 mod record;
