@@ -211,6 +211,8 @@ impl Reader<'_> {
                 let (voters, outgoing) = (refer(voters), refer(outgoing));
                 Act::Config(Box::new(ConfigAct { index, voters, outgoing }))
             }
+            // For people: what a client may ask again no check needs to know.
+            Event::Sessions { .. } => return Ok(()),
             Event::Stop { .. } => Act::Stop,
         };
         self.fact(open, line, act);
