@@ -52,6 +52,12 @@ impl Acts {
     pub fn observe(&mut self, raft: &Raft) {
         let status = raft.status();
         let leads = status.role == RoleName::Leader;
+        // A leader that is removed commits its removal and steps down in one step, and others learn of it at once.
+        let last = &self.last;
+        let led = last.role == RoleName::Leader && !leads && last.term == status.term;
+        if led && status.commit > last.commit {
+            self.leading.push(events::commit(&status));
+        }
         let changed =
             (status.term, status.role, status.leader) != (self.last.term, self.last.role, self.last.leader);
         if changed {
@@ -78,7 +84,7 @@ impl Acts {
             // A leader counts by it from the moment it sends it.
             if leads { self.leading.push(line) } else { self.configurations.push(line) }
         }
-        if status.commit > self.last.commit {
+        if status.commit > self.last.commit && !led {
             if leads { self.leading.push(events::commit(&status)) } else { self.commit = true }
         }
         (self.last, self.vote) = (status, raft.vote());

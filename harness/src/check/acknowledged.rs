@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use mkraft_proto::evidence::Outcome;
 
 use super::about::{About, EntryId};
+use super::configurations::committed;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, history_witness};
 use super::pool::Visited;
 use super::replay::Replay;
@@ -25,6 +26,7 @@ pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -
         }
     }
     find_applied(evidence, &mut writes);
+    let voters = committed(evidence).last.voters;
     tally.examined += writes.len() as u64;
     let mut writes: Vec<_> = writes.into_values().collect();
     writes.sort_unstable_by_key(|write| write.number);
@@ -50,7 +52,7 @@ pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -
             }
             continue;
         };
-        if let Some(lacking) = missing(evidence, finals, place) {
+        if let Some(lacking) = missing(finals, &voters, place) {
             let text = place.told_missing(evidence, &lacking);
             let file = evidence.nodes[place.node.0 as usize].boots[place.boot].file.clone();
             let applied = format!("{} applied it as entry {}", evidence.name(place.node), place.entry.index);
@@ -121,17 +123,18 @@ fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), Write>) {
     }
 }
 
-/// Those who lack it, when no majority has it.
-fn missing(evidence: &Evidence, finals: &[Replay], place: &Place) -> Option<Vec<NodeRef>> {
+/// Those who lack it, when no majority has it of those who vote at the end.
+///
+/// Of a joint configuration the majority of those who come is enough to ask for: what was committed before it was
+/// committed by them too, and so is what comes after, however it ends (§6).
+fn missing(finals: &[Replay], voters: &[NodeRef], place: &Place) -> Option<Vec<NodeRef>> {
     let EntryId { index, term, digest } = place.entry;
-    let has = |replay: &&Replay| {
+    let has = |replay: &Replay| {
         let held = replay.log.get(index).map(|held| (held.entry.term, held.entry.digest));
         index < replay.log.first() || held == Some((term, digest))
     };
-    let holders = finals.iter().filter(has).count();
-    if holders > finals.len() / 2 {
-        return None;
-    }
-    let lacking = evidence.nodes().zip(finals).filter(|(_, replay)| !has(replay));
-    Some(lacking.map(|((node, _), _)| node).collect())
+    let lacks = |node: &&NodeRef| !finals.get(node.0 as usize).is_some_and(has);
+    let lacking: Vec<_> = voters.iter().filter(lacks).copied().collect();
+    let enough = voters.len() - lacking.len() > voters.len() / 2;
+    (!enough).then_some(lacking)
 }

@@ -206,10 +206,10 @@ impl Reader<'_> {
             Event::Snapshot { index, term, digest, installed } => {
                 Act::Snapshot { index, term, digest, installed }
             }
-            Event::Config { voters, outgoing, .. } => {
+            Event::Config { index, voters, outgoing, learners } => {
                 let mut refer = |list: Vec<String>| list.iter().map(|name| names.of(name)).collect();
-                let (voters, outgoing) = (refer(voters), refer(outgoing));
-                Act::Config(Box::new(ConfigAct { voters, outgoing }))
+                let (voters, outgoing, learners) = (refer(voters), refer(outgoing), refer(learners));
+                Act::Config(Box::new(ConfigAct { index, voters, outgoing, learners }))
             }
             Event::Stop { .. } => Act::Stop,
         };
