@@ -61,7 +61,7 @@ impl Acts {
         let changed =
             (status.term, status.role, status.leader) != (self.last.term, self.last.role, self.last.leader);
         let commits = status.commit > self.last.commit;
-        // The last act of a leader may be to commit the change that removes it.
+        // A leader that is removed commits its removal and steps down in one step, and others learn of it at once.
         let ends = !leads && (self.last.role, self.last.term) == (RoleName::Leader, status.term);
         if commits && ends {
             self.at_once.push(events::commit(&status));
@@ -91,7 +91,7 @@ impl Acts {
             if leads { self.at_once.push(line) } else { self.configurations.push(line) }
         }
         if commits && !ends {
-if leads { self.at_once.push(events::commit(&status)) } else { self.commit = true }
+            if leads { self.at_once.push(events::commit(&status)) } else { self.commit = true }
         }
         (self.last, self.vote) = (status, raft.vote());
     }

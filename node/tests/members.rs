@@ -143,6 +143,19 @@ fn a_node_joins_takes_the_place_of_the_leader_and_the_next_leader_hands_over_whe
 
     let second = cluster.leader();
     assert_ne!(second, old, "who is removed leads no more");
+    // It tells of the commit that removes it while it leads: others may learn of it at once.
+    let changed: u64 = replaced.split_whitespace().last().unwrap().parse().unwrap();
+    let led = |event: &Event| matches!(event, Event::Role { role, .. } if format!("{role:?}") == "Leader");
+    let steps_down = |told: &[Event]| {
+        let last = told.iter().rposition(led)?;
+        let later = told[last + 1..].iter().position(|event| matches!(event, Event::Role { .. }));
+        later.map(|at| last + 1 + at)
+    };
+    cluster.wait("the old leader steps down", || steps_down(&cluster.told(&old)).is_some());
+    let told = cluster.told(&old);
+    let commits = |event: &Event| matches!(event, Event::Commit { index, .. } if *index >= changed);
+    let committed = told.iter().position(commits);
+    assert!(committed.is_some_and(|at| at < steps_down(&told).unwrap()), "{committed:?} of {told:?}");
     assert_eq!(cluster.ask("kv", "30s", &["get", "a", "--here"]).unwrap(), "1\n");
     let target = voters.iter().find(|id| **id != second).unwrap();
     let transferred = cluster.members(&["transfer", target]);

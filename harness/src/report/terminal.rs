@@ -302,6 +302,12 @@ impl Page {
             }
         }
         let mut facts = vec![format!("{} leader changes", numbers.leader_changes)];
+        if numbers.config_changes > 0 {
+            facts.push(format!("{} configurations committed", numbers.config_changes));
+        }
+        if numbers.snapshots_installed > 0 {
+            facts.push(format!("{} snapshots installed", numbers.snapshots_installed));
+        }
         facts.extend(numbers.recovery_seconds.map(|took| format!("served {took:.3} s after the last heal")));
         facts.extend(numbers.load_seconds.map(|load| format!("{load:.1} s of load")));
         self.hanging("In the run: ", 12, &facts.join(", "));
