@@ -197,7 +197,9 @@ impl Driver {
         let count = self.backlog.entries.partition_point(|entry| entry.index <= told);
         let entries: Vec<Entry> = self.backlog.entries.drain(..count).collect();
         self.apply(entries)?;
-        while let Some((_, later)) = self.backlog.later.pop_front_if(|(index, _)| *index <= self.applied) {
+        let applied = self.applied;
+        while self.backlog.later.front().is_some_and(|(index, _)| *index <= applied) {
+            let Some((_, later)) = self.backlog.later.pop_front() else { break };
             match later {
                 Later::Reply(reply) => self.reply(reply),
                 Later::Take => {
