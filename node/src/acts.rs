@@ -60,6 +60,12 @@ impl Acts {
         let leads = status.role == RoleName::Leader;
         let changed =
             (status.term, status.role, status.leader) != (self.last.term, self.last.role, self.last.leader);
+        let commits = status.commit > self.last.commit;
+        // The last act of a leader may be to commit the change that removes it.
+        let ends = !leads && (self.last.role, self.last.term) == (RoleName::Leader, status.term);
+        if commits && ends {
+            self.at_once.push(events::commit(&status));
+        }
         if changed {
             assert!(
                 !leads || self.standing.is_empty(),
@@ -84,8 +90,8 @@ impl Acts {
             // A leader counts by it from the moment it sends it.
             if leads { self.at_once.push(line) } else { self.configurations.push(line) }
         }
-        if status.commit > self.last.commit {
-            if leads { self.at_once.push(events::commit(&status)) } else { self.commit = true }
+        if commits && !ends {
+if leads { self.at_once.push(events::commit(&status)) } else { self.commit = true }
         }
         (self.last, self.vote) = (status, raft.vote());
     }

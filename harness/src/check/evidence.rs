@@ -119,6 +119,8 @@ pub struct BootAct {
 
 #[derive(Debug)]
 pub struct ConfigAct {
+    /// Of the entry that holds it; 0 for the one a node was started with.
+    pub index: u64,
     pub voters: Vec<NodeRef>,
     pub outgoing: Vec<NodeRef>,
 }
