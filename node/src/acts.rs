@@ -23,8 +23,9 @@ pub struct Acts {
     commit: bool,
     /// Lines were taken that are not told yet.
     untold: bool,
-    /// The newest term that lines tell of.
+    /// The newest term that lines tell of, and that of when lines were last taken.
     told: Term,
+    taken: Term,
 }
 
 impl Acts {
@@ -39,6 +40,7 @@ impl Acts {
             commit: false,
             untold: false,
             told: raft.status().term,
+            taken: raft.status().term,
         }
     }
 
@@ -107,12 +109,13 @@ impl Acts {
         // In the words of now: its line stands after those of every role and term since.
         after.extend(std::mem::take(&mut self.commit).then(|| events::commit(&self.last)));
         self.untold |= !before.is_empty() || !after.is_empty();
+        self.taken = self.last.term;
         (before, after)
     }
 
-    /// What was taken is told, and so is this term.
-    pub fn told(&mut self, term: Term) {
-        (self.untold, self.told) = (false, self.told.max(term));
+    /// What was taken is told, and so is the term of then.
+    pub fn told(&mut self) {
+        (self.untold, self.told) = (false, self.taken);
     }
 
     /// True while lines are to be written of what holds already.
@@ -175,7 +178,7 @@ mod tests {
         let lines = (vec![role(5, "n2"), role(6, "n3")], vec![Event::Commit { index: 1, term: 6 }]);
         assert_eq!(acts.take_waiting(), lines);
         assert!(acts.owes(), "what was taken is not told yet");
-        acts.told(Term(6));
+        acts.told();
         assert!(!acts.owes());
     }
 }

@@ -121,7 +121,7 @@ impl Driver {
         self.record(events::durable(&write, installed))?;
         self.tell(after)?;
         self.durable = id.last;
-        self.acts.told(id.term);
+        self.acts.told();
         self.told = status;
         // Only now: what it brings about rests on these lines.
         self.step(Input::Persisted(id), effects);
@@ -153,7 +153,7 @@ impl Driver {
                 assert!(install.is_none(), "a snapshot is installed only with a write that says so");
                 self.tell(before)?;
                 self.tell(after)?;
-                self.acts.told(status.term);
+                self.acts.told();
                 self.told = status;
                 send_durable.into_iter().for_each(|message| self.outbox.send(message));
             }
@@ -197,7 +197,9 @@ impl Driver {
         let count = self.backlog.entries.partition_point(|entry| entry.index <= told);
         let entries: Vec<Entry> = self.backlog.entries.drain(..count).collect();
         self.apply(entries)?;
-        while let Some((_, later)) = self.backlog.later.pop_front_if(|(index, _)| *index <= self.applied) {
+        let applied = self.applied;
+        while self.backlog.later.front().is_some_and(|(index, _)| *index <= applied) {
+            let Some((_, later)) = self.backlog.later.pop_front() else { break };
             match later {
                 Later::Reply(reply) => self.reply(reply),
                 Later::Take => {

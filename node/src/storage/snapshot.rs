@@ -432,6 +432,9 @@ fn read_head(
         let (path, found) = (path.to_owned(), small(8).to_string());
         return Err(StorageError::UnknownFormat { path, found, expected: FORMAT });
     }
+    if head[40..56] != [0; 16] {
+        return corrupt(40, "zeros, where nothing is named".into());
+    }
     if number(16) != node.0 {
         let (path, found) = (path.to_owned(), NodeId(number(16)));
         return Err(StorageError::WrongNode { path, found, expected: node });

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use mkraft_node::acts::Acts;
 use mkraft_node::events;
 use mkraft_node::machine::Applied;
-use mkraft_node::raft::{Entry, NodeId, Raft, Snapshot, Term, Write};
+use mkraft_node::raft::{Entry, NodeId, Raft, Snapshot, Write};
 use mkraft_node::storage::Recovered;
 use mkraft_proto::evidence::{Event, Line};
 use mkraft_proto::v1::Command;
@@ -110,10 +110,10 @@ impl Evidence {
     }
 
     /// What was asked for is durable, if there was anything; a server steps nothing before it is.
-    pub fn stands(&mut self, now: u64, id: NodeId, term: Term, wrote: Option<(&Write, Option<&Snapshot>)>) {
+    pub fn stands(&mut self, now: u64, id: NodeId, wrote: Option<(&Write, Option<&Snapshot>)>) {
         let acts = self.acts(id);
         let (mut lines, after) = acts.take_waiting();
-        acts.told(term);
+        acts.told();
         if let Some((write, installed)) = wrote {
             let installed = installed.map(|snapshot| events::snapshot(snapshot, true));
             lines.extend(events::durable(write, installed));
