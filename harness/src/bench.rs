@@ -20,7 +20,7 @@ use crate::cluster::{Cluster, Layout, Wiring};
 use crate::judging::failed;
 use crate::system::call::Call;
 use crate::system::client::{Failure, NodeClient, Ticket};
-use crate::system::{Mkraft, Timing};
+use crate::system::{Mkraft, Settings};
 
 const WARM_UP: Duration = Duration::from_secs(1);
 /// A cluster without faults has a leader long before.
@@ -28,8 +28,7 @@ const LEADER_LIMIT: Duration = Duration::from_secs(20);
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// After a failure, before the next request.
 const PAUSE: Duration = Duration::from_millis(10);
-const TIMING: Timing =
-    Timing { election_timeout: Duration::from_millis(500), heartbeat: Duration::from_millis(50) };
+const SETTINGS: Settings = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
 /// Latencies beyond it count as this long; more than [`REQUEST_LIMIT`] cannot be.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
@@ -79,7 +78,7 @@ async fn measure(args: &BenchArgs) -> Result<Measured, Box<dyn std::error::Error
         None => builder.tempdir()?,
     };
     let wiring = if args.proxies { Wiring::Linked } else { Wiring::Direct };
-    let layout = Layout { events: args.events, ..Layout::new(args.nodes, TIMING, folder.path(), wiring) };
+    let layout = Layout { events: args.events, ..Layout::new(args.nodes, SETTINGS, folder.path(), wiring) };
     let cluster = Cluster::start(system, &layout).await?;
     let led = cluster.leader_within(LEADER_LIMIT).await.is_some();
     let measured = if led { Ok(load(args, &cluster).await) } else { Err("the cluster elects no leader") };

@@ -24,7 +24,7 @@ use crate::history::Recorder;
 use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
 use crate::scenario::{Plan, Scenario};
-use crate::system::{Mkraft, Timing};
+use crate::system::{Mkraft, Settings};
 
 /// Runs each scenario in turn; the exit is the worst of them.
 pub fn run(args: &RunArgs) -> io::Result<Exit> {
@@ -103,15 +103,19 @@ impl Run<'_> {
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let recorder = Arc::new(Recorder::create(&folder.history())?);
         let mut course = Course::default();
-        let layout = Layout::new(
-            self.scenario.cluster.nodes,
-            Timing {
-                election_timeout: self.scenario.cluster.election_timeout,
-                heartbeat: self.scenario.cluster.heartbeat,
-            },
-            folder.root(),
-            Wiring::Linked,
-        );
+        let asked = &self.scenario.cluster;
+        let settings = Settings {
+            election_timeout: asked.election_timeout,
+            heartbeat: asked.heartbeat,
+            compact_entries: asked.compact_entries,
+            compact_bytes: asked.compact_bytes,
+            snapshot_rate: asked.snapshot_rate,
+            leases: asked.leases,
+        };
+        let layout = Layout {
+            spares: asked.spares,
+            ..Layout::new(asked.nodes, settings, folder.root(), Wiring::Linked)
+        };
         let (mut nodes, mut collection) = (Vec::new(), None);
         match Cluster::start(self.system.clone(), &layout).await {
             Ok(cluster) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mkraft_harness::cluster::{Cluster, DeedKind, GRACE, Layout, Leader, Source, Status, Wiring};
 use mkraft_harness::collect::collect;
-use mkraft_harness::system::{Mkraft, Timing};
+use mkraft_harness::system::{Mkraft, Settings};
 use mkraft_proto::v1::kv_client::KvClient;
 use mkraft_proto::v1::{GetRequest, PutRequest};
 use tokio::time::{Instant, sleep};
@@ -25,8 +25,7 @@ fn node_program() -> PathBuf {
 }
 
 async fn start(folder: &Path, wiring: Wiring) -> Cluster {
-    let timing =
-        Timing { election_timeout: Duration::from_millis(500), heartbeat: Duration::from_millis(50) };
+    let timing = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
     let guard = PathBuf::from(env!("CARGO_BIN_EXE_mkraft-harness"));
     let system = Mkraft::find(Some(&node_program())).await.unwrap();
     Cluster::start(system, &Layout { guard, ..Layout::new(3, timing, folder, wiring) }).await.unwrap()

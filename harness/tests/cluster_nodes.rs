@@ -14,7 +14,7 @@ use mkraft_harness::collect::{DumpError, collect};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
 use mkraft_harness::nemesis::{self, Book};
 use mkraft_harness::scenario::{FaultKind, Plan, Step};
-use mkraft_harness::system::{Mkraft, Timing};
+use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -36,8 +36,7 @@ async fn scene(bad: &[(&str, &str)]) -> Scene {
     let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster_stand_in.sh");
     let system = Mkraft::find(Some(&stand_in)).await.unwrap();
     assert_eq!(system.version, "stand-in 1.0");
-    let timing =
-        Timing { election_timeout: Duration::from_millis(500), heartbeat: Duration::from_millis(50) };
+    let timing = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
     let guard = PathBuf::from(env!("CARGO_BIN_EXE_mkraft-harness"));
     let layout = Layout { guard, ..Layout::new(3, timing, folder.path(), Wiring::Linked) };
     let cluster = Arc::new(Cluster::start(system, &layout).await.unwrap());
@@ -232,10 +231,10 @@ async fn the_nemesis_carries_out_overlapping_strikes_one_act_at_a_time() {
         ],
     };
     let (_stop, stopped) = watch::channel(false);
-    nemesis::run(&plan, tokio::time::Instant::now(), Arc::clone(&scene.cluster), Arc::clone(&book), stopped)
-        .await
-        .unwrap();
-    nemesis::heal_all(&scene.cluster, &book).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let left =
+        nemesis::run(&plan, began, Arc::clone(&scene.cluster), Arc::clone(&book), stopped).await.unwrap();
+    nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
     let lines = lines.lock().unwrap().clone();
     for pair in lines.chunks(2) {
         let [(OpType::Invoke, f, invoke), (OpType::Info, same_f, info)] = pair else { panic!("{pair:?}") };
@@ -298,10 +297,10 @@ async fn a_nemesis_that_is_stopped_leaves_its_faults_to_the_last_heal() {
     };
     until("both faults are recorded", || lines.lock().unwrap().len() == 4).await;
     stop.send(true).unwrap();
-    tokio::time::timeout(DEADLINE, nemesis).await.unwrap().unwrap().unwrap();
+    let left = tokio::time::timeout(DEADLINE, nemesis).await.unwrap().unwrap().unwrap();
     assert_eq!(lines.lock().unwrap().len(), 4);
 
-    nemesis::heal_all(&scene.cluster, &book).await.unwrap();
+    nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
     let (_, f, healed) = lines.lock().unwrap().last().unwrap().clone();
     assert_eq!((f.as_str(), healed.step, healed.target.as_str()), ("heal", None, "all"));
     assert_eq!(

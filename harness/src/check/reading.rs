@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::evidence::{Boot, Evidence, Gap, Kinds, Node, NodeRef};
+use super::evidence::{Applied, Boot, Entry, Evidence, Gap, Kinds, Node, NodeRef};
 use super::pool::{Applications, Logs};
 use super::replay::Replay;
 use super::verdict::Witness;
@@ -77,8 +77,9 @@ impl Evidence {
             }
             nodes.push(reader.node(NodeRef(at as u32), id, runs)?);
         }
-        if known != scenario.cluster.nodes as usize {
-            let text = format!("the scenario has {} nodes, run.json names {known}", scenario.cluster.nodes);
+        let size = scenario.cluster.nodes + scenario.cluster.spares;
+        if known != size as usize {
+            let text = format!("the scenario has {size} nodes, run.json names {known}");
             reader.gap(0, Kinds::EVENTS | Kinds::DUMP, &folder.info(), 0, text);
         }
         let Reader { names, gaps, logs, applications, .. } = reader;
@@ -96,6 +97,9 @@ pub(super) struct Reader<'a> {
     pub(super) gaps: Vec<Gap>,
     pub(super) logs: Logs,
     pub(super) applications: Applications,
+    /// Those of one line, on their way into the pools.
+    pub(super) entries: Vec<Entry>,
+    pub(super) applied: Vec<Applied>,
 }
 
 #[derive(Default)]
@@ -119,7 +123,8 @@ impl Names {
 impl<'a> Reader<'a> {
     fn new(folder: &'a RunFolder) -> Reader<'a> {
         let (logs, applications) = (Logs::default(), Applications::default());
-        Reader { folder, names: Names::default(), gaps: Vec::new(), logs, applications }
+        let (entries, applied) = (Vec::new(), Vec::new());
+        Reader { folder, names: Names::default(), gaps: Vec::new(), logs, applications, entries, applied }
     }
 
     pub(super) fn gap(&mut self, node: usize, lost: Kinds, path: &Path, line: u32, text: String) {

@@ -5,13 +5,14 @@
 //! that nobody ordered, an opinion on what a node should do.
 //!
 //! [`guard`] is the process that spawns and signals, [`keeper`] the harness' end of it, [`process`] one node,
-//! [`link`] the proxies, [`ground`] the addresses.
+//! [`link`] the proxies, [`ground`] the addresses, [`members`] what an operator asks of all of them.
 
 mod folder;
 mod ground;
 pub mod guard;
 mod keeper;
 mod link;
+mod members;
 mod orders;
 mod process;
 
@@ -27,13 +28,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::system::mkraft::StatusClient;
-use crate::system::{Mkraft, NodeStatus, Place, Timing};
+use crate::system::operator::{Members, Operator};
+use crate::system::{Mkraft, NodeStatus, Place, Settings};
 use mkraft_proto::evidence::Role;
 
 pub use folder::NodeFolder;
 pub use ground::{Ground, NODES_MAX};
 pub use keeper::{Child, Guard, GuardError};
 pub use link::{CONNECTIONS_MAX, Direction, Link, Rule, Source, Traffic};
+pub use members::Refused;
 pub use orders::{Exit, Launch, Status};
 pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, at_once};
 
@@ -42,9 +45,11 @@ const LEADER_POLL: Duration = Duration::from_millis(10);
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// Named n1, n2, ...; at most [`NODES_MAX`].
+    /// Who vote from the beginning, named n1, n2, ...
     pub nodes: u32,
-    pub timing: Timing,
+    /// Named after them: processes that wait until the cluster adds them. With the others at most [`NODES_MAX`].
+    pub spares: u32,
+    pub settings: Settings,
     /// The run folder, which exists; `nodes/` is made in it.
     pub folder: PathBuf,
     pub wiring: Wiring,
@@ -56,15 +61,20 @@ pub struct Layout {
 
 impl Layout {
     /// With this very program as the guard.
-    pub fn new(nodes: u32, timing: Timing, folder: &Path, wiring: Wiring) -> Layout {
+    pub fn new(nodes: u32, settings: Settings, folder: &Path, wiring: Wiring) -> Layout {
         Layout {
             nodes,
-            timing,
+            spares: 0,
+            settings,
             folder: folder.to_path_buf(),
             wiring,
             events: true,
             guard: "/proc/self/exe".into(),
         }
+    }
+
+    fn size(&self) -> u32 {
+        self.nodes + self.spares
     }
 }
 
@@ -108,14 +118,16 @@ pub struct Cluster {
     for_clients: Vec<SocketAddr>,
     links: Vec<Link>,
     status: Vec<StatusClient>,
+    operators: Vec<Operator>,
+    known: members::Known,
     guard: Arc<Guard>,
 }
 
 impl Cluster {
     /// Makes the node folders, opens the links, starts every node. That they serve is not waited for.
     pub async fn start(system: Mkraft, layout: &Layout) -> Result<Cluster, ClusterError> {
-        if layout.nodes == 0 || layout.nodes > NODES_MAX {
-            return Err(ClusterError::Size(layout.nodes));
+        if layout.nodes == 0 || layout.size() > NODES_MAX {
+            return Err(ClusterError::Size(layout.size()));
         }
         // The nodes have working folders of their own.
         let folder = std::path::absolute(&layout.folder)
@@ -128,25 +140,28 @@ impl Cluster {
         let guard = Arc::new(Guard::start(&layout.guard).await?);
         let ground = guard.ground();
         let links = match layout.wiring {
-            Wiring::Linked => open_links(ground, layout.nodes).await?,
+            Wiring::Linked => open_links(ground, layout.size()).await?,
             Wiring::Direct => Vec::new(),
         };
         let mut cluster = Cluster {
             system,
             folder,
             nodes: Vec::new(),
-            direct: (1..=layout.nodes).map(|node| ground.node(node)).collect(),
+            direct: (1..=layout.size()).map(|node| ground.node(node)).collect(),
             for_clients: Vec::new(),
             links,
             status: Vec::new(),
+            operators: Vec::new(),
+            known: members::Known::new(Members::first(layout.nodes)),
             guard,
         };
-        for number in 1..=layout.nodes {
+        for number in 1..=layout.size() {
             let place = cluster.place(number, layout);
-            let launch = cluster.launch(&place, layout.timing)?;
+            let launch = cluster.launch(&place, layout.settings)?;
             let node = Node::new(place.name, launch, Arc::clone(&cluster.guard));
             cluster.nodes.push(Arc::new(node));
             cluster.status.push(StatusClient::new(ground.node(number)));
+            cluster.operators.push(Operator::new(ground.node(number)));
             cluster.for_clients.push(match layout.wiring {
                 Wiring::Linked => ground.client_link(number),
                 Wiring::Direct => ground.node(number),
@@ -158,7 +173,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// n1, n2, ...
+    /// n1, n2, ..., those that are no members too.
     pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
     }
@@ -212,6 +227,11 @@ impl Cluster {
 
     pub fn node_folder(&self, node: &str) -> NodeFolder {
         NodeFolder::new(&self.folder, node)
+    }
+
+    /// The snapshot that a node is writing at this moment: the file, and how many bytes there are.
+    pub fn unfinished_snapshot(&self, node: &str) -> Option<(&'static str, u64)> {
+        Mkraft::unfinished_snapshot(&self.node_folder(node).data())
     }
 
     /// What each running node says of itself; those that are down or paused are not asked.
@@ -270,24 +290,28 @@ impl Cluster {
             Wiring::Linked => ground.link(number, peer),
             Wiring::Direct => ground.node(peer),
         };
-        let others = (1..=layout.nodes).filter(|peer| *peer != number);
+        let others = (1..=layout.size()).filter(|peer| *peer != number);
         Place {
             name: name(number),
             listen: ground.node(number),
             peers: others.map(|peer| (name(peer), reach(peer))).collect(),
+            voters: match number <= layout.nodes {
+                true => (1..=layout.nodes).map(name).collect(),
+                false => Vec::new(),
+            },
             data: folder.data(),
             events: layout.events.then(|| folder.events()),
         }
     }
 
-    fn launch(&self, place: &Place, timing: Timing) -> Result<Launch, ClusterError> {
+    fn launch(&self, place: &Place, settings: Settings) -> Result<Launch, ClusterError> {
         let folder = self.node_folder(&place.name);
         for path in [Some(&place.data), place.events.as_ref()].into_iter().flatten() {
             fs::create_dir_all(path).map_err(|source| ClusterError::Folder { path: path.clone(), source })?;
         }
         Ok(Launch {
             program: self.system.program.clone(),
-            arguments: self.system.run_arguments(place, timing),
+            arguments: self.system.run_arguments(place, settings),
             environment: Vec::new(),
             folder: folder.root().to_path_buf(),
             stdout: folder.log(),

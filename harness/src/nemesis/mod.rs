@@ -1,17 +1,20 @@
 //! Malice: carries out the plan, each fault at its time, and undoes it.
 //!
 //! In: a plan, a cluster, a book. Out: lines of the process `nemesis`: an `invoke` that names step and target,
-//! an `info` with the nodes it came to, the outcome and its proof. Never: a fault that the plan does not have,
+//! an `info` with what it came to, the outcome and its proof. Never: a fault that the plan does not have,
 //! or an `installed` that was not seen.
 //!
 //! Strikes are open loop: each waits for its time in a task of its own, and for the time to undo it, so that
-//! faults overlap. But a process of the history does one operation at a time, and so does the nemesis: who
-//! acts holds its turn from the `invoke` to the `info`. What may take long is done outside of the turn: to wait
-//! for a leader before the `invoke`, to hold the fault after the `info`. Within it are the acts alone, which
-//! take milliseconds, or the grace of a node that does not obey SIGTERM.
+//! faults overlap. Those of one family take turns: who acts holds the family's turn from the `invoke` to the
+//! `info`, so that each finds what those before it have done. Of several families acts overlap too: a node may be
+//! killed while the members change. To wait for a leader, and to hold a fault, is outside of the turn.
 //!
-//! A family of faults is a file with one [`Fault`] each, and a row in [`Fault::of`].
+//! A family of faults is a file of strikes and a row for each in [`Fault::of`]: a [`Strike`] finds out what its
+//! target comes to, be it nodes, members or whatever the family acts on, acts, and gives back its proof and how it
+//! is undone. What the end of the run finds not undone is left to [`heal_all`].
 
+mod members;
+mod operate;
 mod process;
 mod target;
 
@@ -23,11 +26,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::cluster::{ActError, Cluster, Deed, Leader, NodeState, at_once};
-use crate::history::{OpType, Strike, StrikeOutcome};
+use crate::cluster::{Cluster, Leader};
+use crate::history::{self, OpType, StrikeOutcome};
 use crate::scenario::{FaultKind, Plan, Step, Target};
+use crate::system::operator::Members;
 
-pub use target::{Candidate, needs_leader, resolve};
+use target::needs_leader;
 
 /// How long a strike on the leader waits for one: an election or two.
 pub const LEADER_LIMIT: Duration = Duration::from_secs(2);
@@ -35,173 +39,232 @@ pub const LEADER_LIMIT: Duration = Duration::from_secs(2);
 const LEADER_FRESH: Duration = Duration::from_millis(20);
 
 /// Writes one line of the nemesis: its type, its `f` and its value.
-pub type Book = Arc<dyn Fn(OpType, &str, Strike) -> Result<(), BookError> + Send + Sync>;
+pub type Book = Arc<dyn Fn(OpType, &str, history::Strike) -> Result<(), BookError> + Send + Sync>;
 /// Why a line could not be written, or that the plan is none.
 pub type BookError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One kind of fault, to be done and to be undone.
+/// One kind of fault.
 struct Fault {
-    /// States of a node that it can be done to.
-    fits: fn(NodeState) -> bool,
-    strike: for<'a> fn(&'a Cluster, &'a str) -> Doing<'a>,
-    /// Told which start of the node was struck.
-    undo: for<'a> fn(&'a Cluster, &'a str, u64) -> Doing<'a>,
+    family: Family,
+    strike: Strike,
 }
 
-/// A node and which of its starts a fault was done to.
-type Struck = (u64, String);
+/// Faults that take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    /// What these leave, the last heal undoes by what it sees: whoever is paused or down.
+    Processes,
+    /// Changes of the members may take seconds, and there can be only one at a time.
+    Members,
+    /// What an operator asks for and nobody undoes.
+    Operator,
+}
 
-type Doing<'a> = Pin<Box<dyn Future<Output = Result<Deed, ActError>> + Send + 'a>>;
+type Strike = fn(Aim) -> Doing<Struck>;
+
+/// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
+type Undo = Box<dyn FnOnce() -> Doing<Told> + Send>;
+
+type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a strike is told.
+struct Aim {
+    cluster: Arc<Cluster>,
+    target: Target,
+    /// Asked for only where the target hangs on it.
+    leader: Option<Leader>,
+    members: Members,
+    /// Decides where the target leaves a choice.
+    draw: u64,
+}
+
+/// What an act came to, as the book tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    nodes: Vec<String>,
+    outcome: StrikeOutcome,
+    /// The proof, or the reason.
+    detail: String,
+}
+
+struct Struck {
+    told: Told,
+    /// None when there is nothing to undo.
+    undo: Option<Undo>,
+}
+
+/// A fault that the end of the run found not undone.
+pub struct Left {
+    step: u64,
+    target: String,
+    undo: Undo,
+}
 
 impl Fault {
-    fn of(kind: FaultKind) -> &'static Fault {
-        match kind {
-            FaultKind::Kill => &process::KILL,
-            FaultKind::Pause => &process::PAUSE,
-            FaultKind::Restart => &process::RESTART,
-            FaultKind::Stop => &process::STOP,
-        }
+    fn of(kind: FaultKind) -> Fault {
+        let (family, strike): (Family, Strike) = match kind {
+            FaultKind::Kill => (Family::Processes, process::kill),
+            FaultKind::Pause => (Family::Processes, process::pause),
+            FaultKind::Restart => (Family::Processes, process::stop),
+            FaultKind::Stop => (Family::Processes, process::stop),
+            FaultKind::Add => (Family::Members, members::add),
+            FaultKind::Learn => (Family::Members, members::learn),
+            FaultKind::Remove => (Family::Members, members::remove),
+            FaultKind::Replace => (Family::Members, members::replace),
+            FaultKind::Transfer => (Family::Operator, operate::transfer),
+            FaultKind::Compact => (Family::Operator, operate::compact),
+        };
+        Fault { family, strike }
+    }
+}
+
+impl Told {
+    fn skipped(reason: impl Into<String>) -> Told {
+        Told { nodes: Vec::new(), outcome: StrikeOutcome::Skipped, detail: reason.into() }
+    }
+}
+
+impl Struck {
+    fn skipped(reason: impl Into<String>) -> Struck {
+        Struck { told: Told::skipped(reason), undo: None }
     }
 }
 
 /// Carries out `plan`, whose times count from `began`, until its end or until `stop` turns true.
 ///
-/// Returns when no act is under way. What still holds then is left for [`heal_all`]. Fails when the book does, or
-/// when the plan has a target that is none.
+/// Returns when no act is under way, with what still holds then: it is for [`heal_all`]. Fails when the book does,
+/// or when the plan has a target that is none.
 pub async fn run(
     plan: &Plan,
     began: Instant,
     cluster: Arc<Cluster>,
     book: Book,
     stop: watch::Receiver<bool>,
-) -> Result<(), BookError> {
-    let nemesis = Arc::new(Nemesis { cluster, book, turn: Mutex::new(()), stop });
+) -> Result<Vec<Left>, BookError> {
+    let nemesis = Arc::new(Nemesis { cluster, book, turns: Turns::default(), stop });
     let mut strikes = JoinSet::new();
     for (number, step) in plan.steps.iter().enumerate() {
         let at = began + Duration::from_nanos(step.at);
         strikes.spawn(Arc::clone(&nemesis).carry_out(number as u64, step.clone(), at));
     }
-    let mut result = Ok(());
+    let mut result = Ok(Vec::new());
     while let Some(ended) = strikes.join_next().await {
-        match ended {
-            Ok(ended) => result = result.and(ended),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        match (ended, &mut result) {
+            (Ok(Ok(left)), Ok(all)) => all.extend(left),
+            (Ok(Err(error)), Ok(_)) => result = Err(error),
+            (Ok(_), Err(_)) => {}
+            (Err(error), _) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+    if let Ok(left) = &mut result {
+        left.sort_by_key(|left| left.step);
     }
     result
 }
 
-/// Resumes every node that is paused and starts every one that is down; recorded as a `heal` of no step.
+/// Resumes every node that is paused and starts every one that is down, recorded as a `heal` of no step; then undoes
+/// what else is `left`.
 ///
-/// Heals all it can, whatever fails. To be called when [`run`] has returned.
-pub async fn heal_all(cluster: &Arc<Cluster>, book: &Book) -> Result<StrikeOutcome, BookError> {
-    let line =
-        |nodes, outcome, detail| Strike { step: None, target: "all".to_string(), nodes, outcome, detail };
-    let begun = book(OpType::Invoke, "heal", line(Vec::new(), None, String::new()));
-    let broken = candidates(cluster).into_iter().filter(|node| node.state != NodeState::Running);
-    let names: Vec<String> = broken.map(|node| node.name).collect();
-    let mut results = Vec::new();
-    for name in &names {
-        let node = cluster.node(name);
-        results.push(if node.state() == NodeState::Paused {
-            node.resume().await
-        } else {
-            node.start().await
-        });
+/// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
+pub async fn heal_all(
+    cluster: &Arc<Cluster>,
+    book: &Book,
+    left: Vec<Left>,
+) -> Result<StrikeOutcome, BookError> {
+    let mut written = book(OpType::Invoke, "heal", line(None, "all", None));
+    let told = process::heal_all(cluster).await;
+    let outcome = told.outcome;
+    written = written.and(book(OpType::Info, "heal", line(None, "all", Some(told))));
+    for Left { step, target, undo } in left {
+        let begun = book(OpType::Invoke, "heal", line(Some(step), &target, None));
+        let told = undo().await;
+        let ended = book(OpType::Info, "heal", line(Some(step), &target, Some(told)));
+        written = written.and(begun).and(ended);
     }
-    let (outcome, detail) = match results.is_empty() {
-        true => (StrikeOutcome::Installed, "every node runs".to_string()),
-        false => sum_up(&results),
-    };
-    let ended = book(OpType::Info, "heal", line(names, Some(outcome), detail));
-    begun.and(ended).map(|()| outcome)
+    written.map(|()| outcome)
 }
 
 struct Nemesis {
     cluster: Arc<Cluster>,
     book: Book,
-    /// Held from an `invoke` to its `info`.
-    turn: Mutex<()>,
+    turns: Turns,
     stop: watch::Receiver<bool>,
 }
 
+/// One for each family, held from an `invoke` to its `info`.
+#[derive(Default)]
+struct Turns {
+    processes: Mutex<()>,
+    members: Mutex<()>,
+    operator: Mutex<()>,
+}
+
+impl Turns {
+    fn of(&self, family: Family) -> &Mutex<()> {
+        match family {
+            Family::Processes => &self.processes,
+            Family::Members => &self.members,
+            Family::Operator => &self.operator,
+        }
+    }
+}
+
 impl Nemesis {
-    /// One step, from before its time to after its undoing.
-    async fn carry_out(self: Arc<Self>, number: u64, step: Step, at: Instant) -> Result<(), BookError> {
+    /// One step, from before its time to after its undoing. What it leaves to be undone: nothing, or one.
+    async fn carry_out(
+        self: Arc<Self>,
+        number: u64,
+        step: Step,
+        at: Instant,
+    ) -> Result<Option<Left>, BookError> {
         if !self.waited_until(at).await {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(struck) = self.strike(number, &step).await? else { return Ok(()) };
+        let fault = Fault::of(step.fault);
+        let Some(undo) = self.strike(&fault, number, &step).await? else { return Ok(None) };
+        let left = |undo| match fault.family {
+            Family::Processes => None,
+            Family::Members | Family::Operator => {
+                Some(Left { step: number, target: step.target.clone(), undo })
+            }
+        };
         if !self.waited_until(Instant::now() + Duration::from_nanos(step.hold)).await {
-            return Ok(());
+            return Ok(left(undo));
         }
-        self.undo(number, &step, struck).await
+        let _turn = self.turns.of(fault.family).lock().await;
+        if *self.stop.borrow() {
+            return Ok(left(undo));
+        }
+        self.write(OpType::Invoke, "heal", number, &step, None)?;
+        let told = undo().await;
+        self.write(OpType::Info, "heal", number, &step, Some(told))?;
+        Ok(None)
     }
 
-    /// Returns the nodes it may have struck, each with the start that was meant; None when it struck none.
-    async fn strike(&self, number: u64, step: &Step) -> Result<Option<Vec<Struck>>, BookError> {
-        let (fault, f) = (Fault::of(step.fault), step.fault.to_string());
+    /// Returns how what it may have done is undone.
+    async fn strike(&self, fault: &Fault, number: u64, step: &Step) -> Result<Option<Undo>, BookError> {
+        let f = step.fault.to_string();
         let target: Target = step.target.parse()?;
-        let mut leader = match needs_leader(target) {
+        let mut leader = match needs_leader(target) || step.fault == FaultKind::Transfer {
             true => self.cluster.leader_within(LEADER_LIMIT).await,
             false => None,
         };
         let known = Instant::now();
-        let _turn = self.turn.lock().await;
-        if *self.stop.borrow() {
-            let skipped = Some((StrikeOutcome::Skipped, "the load ended first".to_string()));
-            self.write(OpType::Invoke, &f, number, step, Vec::new(), None)?;
-            self.write(OpType::Info, &f, number, step, Vec::new(), skipped)?;
-            return Ok(None);
-        }
-        if leader.is_some() && known.elapsed() > LEADER_FRESH {
+        let _turn = self.turns.of(fault.family).lock().await;
+        let ended = *self.stop.borrow();
+        if !ended && leader.is_some() && known.elapsed() > LEADER_FRESH {
             leader = self.cluster.leader().await;
         }
-        self.write(OpType::Invoke, &f, number, step, Vec::new(), None)?;
-        let nodes = match self.meant(target, step, leader, fault) {
-            Ok(nodes) => nodes,
-            Err(reason) => {
-                let skipped = Some((StrikeOutcome::Skipped, reason));
-                self.write(OpType::Info, &f, number, step, Vec::new(), skipped)?;
-                return Ok(None);
+        self.write(OpType::Invoke, &f, number, step, None)?;
+        let struck = match ended {
+            true => Struck::skipped("the load ended first"),
+            false => {
+                let (cluster, members) = (Arc::clone(&self.cluster), self.cluster.members().await);
+                (fault.strike)(Aim { cluster, target, leader, members, draw: step.draw }).await
             }
         };
-        let start = |node: String| (self.cluster.node(&node).start_count(), node);
-        let struck: Vec<Struck> = nodes.iter().cloned().map(start).collect();
-        let strikes = struck.iter().cloned().map(|(_, node)| {
-            let cluster = Arc::clone(&self.cluster);
-            async move { (fault.strike)(&cluster, &node).await }
-        });
-        let (outcome, detail) = sum_up(&at_once(strikes).await);
-        self.write(OpType::Info, &f, number, step, nodes, Some((outcome, detail)))?;
-        Ok((outcome != StrikeOutcome::Skipped).then_some(struck))
-    }
-
-    async fn undo(&self, number: u64, step: &Step, struck: Vec<Struck>) -> Result<(), BookError> {
-        let fault = Fault::of(step.fault);
-        let _turn = self.turn.lock().await;
-        if *self.stop.borrow() {
-            return Ok(());
-        }
-        self.write(OpType::Invoke, "heal", number, step, Vec::new(), None)?;
-        let nodes = struck.iter().map(|(_, node)| node.clone()).collect();
-        let undoings = struck.into_iter().map(|(start, node)| {
-            let cluster = Arc::clone(&self.cluster);
-            async move { (fault.undo)(&cluster, &node, start).await }
-        });
-        let undone = sum_up(&at_once(undoings).await);
-        self.write(OpType::Info, "heal", number, step, nodes, Some(undone))
-    }
-
-    fn meant(
-        &self,
-        target: Target,
-        step: &Step,
-        leader: Option<Leader>,
-        fault: &Fault,
-    ) -> Result<Vec<String>, String> {
-        let leader = leader.as_ref().map(|leader| leader.node.as_str());
-        resolve(target, &candidates(&self.cluster), leader, fault.fits, step.draw)
+        self.write(OpType::Info, &f, number, step, Some(struck.told))?;
+        Ok(struck.undo)
     }
 
     fn write(
@@ -210,18 +273,9 @@ impl Nemesis {
         f: &str,
         number: u64,
         step: &Step,
-        nodes: Vec<String>,
-        outcome: Option<(StrikeOutcome, String)>,
+        told: Option<Told>,
     ) -> Result<(), BookError> {
-        let (outcome, detail) = match outcome {
-            Some((outcome, detail)) => (Some(outcome), detail),
-            None => (None, String::new()),
-        };
-        (self.book)(
-            kind,
-            f,
-            Strike { step: Some(number), target: step.target.clone(), nodes, outcome, detail },
-        )
+        (self.book)(kind, f, line(Some(number), &step.target, told))
     }
 
     /// False: the run was stopped before.
@@ -237,51 +291,13 @@ impl Nemesis {
     }
 }
 
-fn candidates(cluster: &Cluster) -> Vec<Candidate> {
-    let nodes = cluster.nodes().iter();
-    nodes.map(|node| Candidate { name: node.name().to_string(), state: node.state() }).collect()
-}
-
-/// Installed when all were done, skipped when certainly none was, else indeterminate.
-fn sum_up(results: &[Result<Deed, ActError>]) -> (StrikeOutcome, String) {
-    let outcome = if results.iter().all(Result::is_ok) {
-        StrikeOutcome::Installed
-    } else if results.iter().all(|result| result.as_ref().is_err_and(ActError::definite)) {
-        StrikeOutcome::Skipped
-    } else {
-        StrikeOutcome::Indeterminate
-    };
-    let told = results.iter().map(|result| match result {
-        Ok(deed) => deed.to_string(),
-        Err(error) => error.to_string(),
-    });
-    (outcome, told.collect::<Vec<_>>().join("; "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::DeedKind;
-
-    #[test]
-    fn an_outcome_is_what_all_its_nodes_allow() {
-        let took = Duration::from_micros(400);
-        let done = || Ok(Deed { node: "n1".into(), pid: 7, start: 1, kind: DeedKind::Killed, took });
-        let not = || Err(ActError::Already { node: "n2".into(), state: NodeState::Down });
-        let perhaps = || Err(ActError::Unproven { node: "n3".into(), pid: 8, seen: "state S".into() });
-        let cases = [
-            (vec![done(), done()], StrikeOutcome::Installed),
-            (vec![not(), not()], StrikeOutcome::Skipped),
-            (vec![done(), not()], StrikeOutcome::Indeterminate),
-            (vec![not(), perhaps()], StrikeOutcome::Indeterminate),
-            (vec![perhaps()], StrikeOutcome::Indeterminate),
-        ];
-        for (results, expected) in cases {
-            assert_eq!(sum_up(&results).0, expected, "{results:?}");
+/// As the book has it; nothing is told when it begins.
+fn line(step: Option<u64>, target: &str, told: Option<Told>) -> history::Strike {
+    let target = target.to_owned();
+    match told {
+        None => history::Strike { step, target, nodes: Vec::new(), outcome: None, detail: String::new() },
+        Some(Told { nodes, outcome, detail }) => {
+            history::Strike { step, target, nodes, outcome: Some(outcome), detail }
         }
-        assert_eq!(
-            sum_up(&[done(), not()]).1,
-            "n1: pid 7 ended by signal 9 after 0.4 ms; n2: is Down already"
-        );
     }
 }

@@ -1,10 +1,10 @@
 //! Who is meant: turns a target of the scenario into nodes, at the moment the fault strikes.
 //!
-//! In: the target, every node with its state, who leads, which states the fault can be done to, and the step's
-//! draw. Out: names in the order of the nodes, or the reason why there is none. Never: a clock, a socket, or
+//! In: the target, every node with its state, the members, who leads, which nodes the fault can be done to, and the
+//! step's draw. Out: names in the order of the nodes, or the reason why there is none. Never: a clock, a socket, or
 //! randomness beside the draw.
 //!
-//! Where there is a choice (`random`, `follower`, `minority`, `majority`), nodes that run go before nodes that
+//! Where there is a choice (`random`, `follower`, `minority`, `majority`, ...), nodes that run go before nodes that
 //! another fault has paused, so that faults which overlap add up instead of falling on the same nodes. Nodes
 //! that the fault cannot be done to are never chosen; if fewer are left than the target asks for, it is these.
 
@@ -12,8 +12,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cluster::NodeState;
+use crate::cluster::{Cluster, NodeState};
 use crate::scenario::Target;
+use crate::system::operator::Members;
 
 /// A node as the target sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,44 +23,109 @@ pub struct Candidate {
     pub state: NodeState,
 }
 
+/// How things stand at the moment of the strike.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub nodes: &'a [Candidate],
+    pub members: &'a Members,
+    pub leader: Option<&'a str>,
+}
+
 /// Whether one must know who leads before the target means anything.
 pub fn needs_leader(target: Target) -> bool {
     matches!(target, Target::Leader | Target::Follower)
 }
 
-/// The nodes that `target` comes to; `Err` is the reason why none.
+pub fn candidates(cluster: &Cluster) -> Vec<Candidate> {
+    let nodes = cluster.nodes().iter();
+    nodes.map(|node| Candidate { name: node.name().to_owned(), state: node.state() }).collect()
+}
+
+/// The nodes that `target` comes to; `Err` is the reason why none. Of `snapshotting` it is those to be watched.
 pub fn resolve(
     target: Target,
-    nodes: &[Candidate],
-    leader: Option<&str>,
-    fits: fn(NodeState) -> bool,
+    view: &View<'_>,
+    fits: impl Fn(&Candidate) -> bool,
     draw: u64,
 ) -> Result<Vec<String>, String> {
-    let wanted = target.size(nodes.len() as u32);
-    if wanted == 0 {
-        return Err(format!("a cluster of {} has no {target}", nodes.len()));
+    if needs_leader(target) && view.leader.is_none() {
+        return Err("no node leads".to_owned());
     }
-    if needs_leader(target) && leader.is_none() {
-        return Err("no node leads".to_string());
+    let meant: Vec<_> =
+        view.nodes.iter().enumerate().filter(|(_, node)| view.may_mean(target, node)).collect();
+    if meant.is_empty() {
+        return Err(view.nobody(target));
     }
-    let meant = |node: &Candidate| match target {
-        Target::Leader => Some(node.name.as_str()) == leader,
-        Target::Follower => Some(node.name.as_str()) != leader,
-        Target::Node(number) => node.name == format!("n{number}"),
-        Target::Random | Target::Minority | Target::Majority | Target::All => true,
-    };
-    let mut chosen: Vec<(usize, &Candidate)> =
-        nodes.iter().enumerate().filter(|(_, node)| meant(node) && fits(node.state)).collect();
+    let mut chosen: Vec<_> = meant.iter().copied().filter(|(_, node)| fits(node)).collect();
     if chosen.is_empty() {
-        let meant: Vec<String> = nodes.iter().filter(|node| meant(node)).map(describe).collect();
+        let meant: Vec<_> = meant.iter().map(|(_, node)| describe(node)).collect();
         return Err(format!("nothing to strike: {}", meant.join(", ")));
     }
     chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(draw));
     // Stable: the draw decides within each state.
     chosen.sort_by_key(|(_, node)| node.state != NodeState::Running);
-    chosen.truncate(wanted as usize);
+    match target {
+        Target::All | Target::Snapshotting => {}
+        Target::Minority => view.spare_a_quorum(&mut chosen),
+        Target::Majority => view.leave_no_quorum(&mut chosen),
+        _ => chosen.truncate(1),
+    }
+    if chosen.is_empty() {
+        return Err(view.nobody(target));
+    }
     chosen.sort_by_key(|(position, _)| *position);
     Ok(chosen.into_iter().map(|(_, node)| node.name.clone()).collect())
+}
+
+impl View<'_> {
+    fn may_mean(&self, target: Target, node: &Candidate) -> bool {
+        let (members, name) = (self.members, node.name.as_str());
+        match target {
+            Target::Leader => Some(name) == self.leader,
+            Target::Follower => members.has_voter(name) && Some(name) != self.leader,
+            Target::Learner => members.learners.contains(name),
+            Target::Spare => !members.has(name),
+            Target::Random => members.has(name),
+            Target::Minority | Target::Majority => members.has_voter(name),
+            Target::Node(number) => name == format!("n{number}"),
+            Target::All | Target::Snapshotting => true,
+        }
+    }
+
+    fn nobody(&self, target: Target) -> String {
+        match target {
+            Target::Learner => "no member is a learner".to_owned(),
+            Target::Spare => "every node is a member".to_owned(),
+            _ => format!("a cluster of {} has no {target}", self.members.voters.len()),
+        }
+    }
+
+    /// Whether what is left of the voters can agree: a majority of each of the configurations that count.
+    fn has_quorum_without(&self, struck: &[(usize, &Candidate)]) -> bool {
+        let is_struck = |name: &&String| struck.iter().any(|(_, node)| node.name == **name);
+        [&self.members.voters, &self.members.outgoing].into_iter().filter(|set| !set.is_empty()).all(|set| {
+            let left = set.len() - set.iter().filter(is_struck).count();
+            left > set.len() / 2
+        })
+    }
+
+    /// As many as there may be, in their order.
+    fn spare_a_quorum(&self, chosen: &mut Vec<(usize, &Candidate)>) {
+        let mut struck = Vec::new();
+        for &node in chosen.iter() {
+            struck.push(node);
+            if !self.has_quorum_without(&struck) {
+                struck.pop();
+            }
+        }
+        *chosen = struck;
+    }
+
+    /// As few as there must be, in their order; all where that is not enough.
+    fn leave_no_quorum(&self, chosen: &mut Vec<(usize, &Candidate)>) {
+        let enough = (1..chosen.len()).find(|&count| !self.has_quorum_without(&chosen[..count]));
+        chosen.truncate(enough.unwrap_or(chosen.len()));
+    }
 }
 
 fn describe(node: &Candidate) -> String {
@@ -84,12 +150,55 @@ mod tests {
         states.chars().enumerate().map(named).collect()
     }
 
-    fn alive(state: NodeState) -> bool {
-        state != NodeState::Down
+    fn alive(node: &Candidate) -> bool {
+        node.state != NodeState::Down
     }
 
-    fn running(state: NodeState) -> bool {
-        state == NodeState::Running
+    fn running(node: &Candidate) -> bool {
+        node.state == NodeState::Running
+    }
+
+    /// Where all of `states` vote.
+    fn of_voters(
+        target: &str,
+        states: &str,
+        leader: Option<&str>,
+        fits: fn(&Candidate) -> bool,
+        draw: u64,
+    ) -> Result<Vec<String>, String> {
+        let (nodes, members) = (nodes(states), Members::first(states.len() as u32));
+        resolve(target.parse().unwrap(), &View { nodes: &nodes, members: &members, leader }, fits, draw)
+    }
+
+    fn members(voters: &[&str], outgoing: &[&str], learners: &[&str]) -> Members {
+        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Members { voters: set(voters), outgoing: set(outgoing), learners: set(learners), index: 7 }
+    }
+
+    #[test]
+    fn members_are_those_in_force_and_of_two_configurations_both_must_go_on() {
+        // n4 comes in the place of n1, n5 learns, n6 is no member.
+        let joint = members(&["n2", "n3", "n4"], &["n1", "n2", "n3"], &["n5"]);
+        let nodes = nodes("RRRRRR");
+        let view = View { nodes: &nodes, members: &joint, leader: Some("n1") };
+        let found = |target: &str| -> BTreeSet<String> {
+            let target = target.parse().unwrap();
+            (0..200).map(|draw| resolve(target, &view, alive, draw).unwrap().join(" ")).collect()
+        };
+        let expected = |all: &[&str]| all.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(found("follower"), expected(&["n2", "n3", "n4"]));
+        assert_eq!(found("learner"), expected(&["n5"]));
+        assert_eq!(found("spare"), expected(&["n6"]));
+        assert_eq!(found("random"), expected(&["n1", "n2", "n3", "n4", "n5"]));
+        assert_eq!(found("minority"), expected(&["n1 n4", "n2", "n3"]));
+        assert_eq!(found("snapshotting"), expected(&["n1 n2 n3 n4 n5 n6"]));
+        assert!(found("majority").iter().all(|names| names.split(' ').count() >= 2));
+        let alone = members(&["n1"], &[], &[]);
+        let view = View { members: &alone, ..view };
+        let none = |target: &str| resolve(target.parse().unwrap(), &view, alive, 0).unwrap_err();
+        assert_eq!(none("learner"), "no member is a learner");
+        assert_eq!(none("follower"), "a cluster of 1 has no follower");
+        assert_eq!(none("minority"), "a cluster of 1 has no minority");
     }
 
     #[test]
@@ -98,7 +207,7 @@ mod tests {
             &'static str,
             &'static str,
             Option<&'static str>,
-            fn(NodeState) -> bool,
+            fn(&Candidate) -> bool,
             Result<&'static str, &'static str>,
         );
         let cases: [Case; 14] = [
@@ -119,7 +228,7 @@ mod tests {
         ];
         for (target, states, leader, fits, expected) in cases {
             for draw in 0..20 {
-                let found = resolve(target.parse().unwrap(), &nodes(states), leader, fits, draw);
+                let found = of_voters(target, states, leader, fits, draw);
                 let found = found.map(|names| names.join(" "));
                 assert_eq!(
                     found.as_deref().map_err(|reason| reason.as_str()),
@@ -143,8 +252,7 @@ mod tests {
             ("majority", "RPPRP", 3, 3),
         ];
         for (target, states, size, choices) in cases {
-            let of =
-                |draw| resolve(target.parse().unwrap(), &nodes(states), Some("n1"), alive, draw).unwrap();
+            let of = |draw| of_voters(target, states, Some("n1"), alive, draw).unwrap();
             let found: BTreeSet<Vec<String>> = (0..500).map(of).collect();
             assert!(found.iter().all(|names| names.len() == size), "{target} of {states}: {found:?}");
             assert_eq!(found.len(), choices, "{target} of {states}: {found:?}");

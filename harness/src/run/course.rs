@@ -16,7 +16,7 @@ use super::progress::{Phase, Progress, View};
 use super::ready::ready;
 use crate::cluster::{Cluster, Leader};
 use crate::history::{NemesisProcess, Op, OpType, Process, Recorder, StrikeOutcome, monotonic_ns};
-use crate::nemesis::{self, Book, BookError};
+use crate::nemesis::{self, Book, BookError, Left};
 use crate::scenario::Plan;
 use crate::workload::Load;
 
@@ -92,8 +92,8 @@ pub async fn conduct(
     };
     let began = Instant::now();
     course.load_began_ns = Some(monotonic_ns());
-    stage.strike(plan, began, &book, course).await;
-    stage.heal(&book, course).await;
+    let left = stage.strike(plan, began, &book, course).await;
+    stage.heal(&book, left, course).await;
     stage.recover(course).await;
     stage.end(course).await;
 }
@@ -110,8 +110,8 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Until the scenario's time is over, or there is no sense in going on.
-    async fn strike(&mut self, plan: &Plan, began: Instant, book: &Book, course: &mut Course) {
+    /// Until the scenario's time is over, or there is no sense in going on. Returns what has not been undone.
+    async fn strike(&mut self, plan: &Plan, began: Instant, book: &Book, course: &mut Course) -> Vec<Left> {
         let (stop, stopped) = watch::channel(false);
         let nemesis = {
             let (plan, cluster, book) = (plan.clone(), self.cluster.clone(), book.clone());
@@ -129,7 +129,7 @@ impl Stage<'_> {
         .await;
         stop.send_replace(true);
         match timeout(NEMESIS_END_LIMIT, &mut nemesis).await {
-            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Ok(left))) => return left,
             Ok(Ok(Err(error))) => course.fail(format!("the nemesis failed: {error}")),
             Ok(Err(error)) => course.fail(format!("a bug in the nemesis: {error}")),
             Err(_) => {
@@ -137,11 +137,12 @@ impl Stage<'_> {
                 course.fail(format!("the nemesis did not end within {NEMESIS_END_LIMIT:?}"));
             }
         }
+        Vec::new()
     }
 
-    async fn heal(&mut self, book: &Book, course: &mut Course) {
+    async fn heal(&mut self, book: &Book, left: Vec<Left>, course: &mut Course) {
         let (cluster, book) = (self.cluster.clone(), book.clone());
-        let healing = tokio::spawn(async move { nemesis::heal_all(&cluster, &book).await });
+        let healing = tokio::spawn(async move { nemesis::heal_all(&cluster, &book, left).await });
         match timeout(HEAL_LIMIT, healing).await {
             Ok(Ok(Ok(StrikeOutcome::Installed))) => course.last_heal_ns = Some(monotonic_ns()),
             Ok(Ok(Ok(_))) => {

@@ -18,13 +18,33 @@ pub const SECTIONS: &[Section] = &[SCENARIO, CLUSTER, WORKLOAD, EXPECT];
 
 pub const SCENARIO: Section =
     Section { name: "a scenario", keys: &["name", "duration", "cluster", "workload", "faults", "expect"] };
-pub const CLUSTER: Section = Section { name: "`cluster`", keys: &["nodes", "election-timeout", "heartbeat"] };
+pub const CLUSTER: Section = Section {
+    name: "`cluster`",
+    keys: &[
+        "nodes",
+        "spares",
+        "election-timeout",
+        "heartbeat",
+        "compact-entries",
+        "compact-bytes",
+        "snapshot-rate",
+        "leases",
+    ],
+};
 pub const WORKLOAD: Section = Section {
     name: "`workload`",
     keys: &["kind", "clients", "rate", "loop", "placement", "timeout", "connections"],
 };
-pub const EXPECT: Section =
-    Section { name: "`expect`", keys: &["ok-min", "leader-changes-min", "recovers-within"] };
+pub const EXPECT: Section = Section {
+    name: "`expect`",
+    keys: &[
+        "ok-min",
+        "leader-changes-min",
+        "snapshots-installed-min",
+        "config-changes-min",
+        "recovers-within",
+    ],
+};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Section {
@@ -249,6 +269,20 @@ impl<'a> Leaf<'a> {
     pub fn whole_u32(&self, range: RangeInclusive<u32>) -> Result<u32, Box<Problem>> {
         let number = self.whole(u64::from(*range.start())..=u64::from(*range.end()))?;
         Ok(u32::try_from(number).expect("the range ends within u32"))
+    }
+
+    /// `true` or `false`, as YAML 1.2 has them.
+    pub fn switch(&self) -> Result<bool, Box<Problem>> {
+        const EXPECTED: &str = "true or false";
+        let plain = matches!(self.node.value, Value::Scalar { plain: true, .. });
+        match self.word(EXPECTED)? {
+            "true" if plain => Ok(true),
+            "false" if plain => Ok(false),
+            word => {
+                let title = format!("`{}: {word}` is neither yes nor no", self.key);
+                Err(self.wrong(title).label(format!("expected {EXPECTED}")))
+            }
+        }
     }
 
     /// A list, or what someone who meant a list may write.

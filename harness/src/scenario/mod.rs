@@ -40,11 +40,20 @@ pub struct Scenario {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
-    /// Nodes are named n1, n2, ...
+    /// Who vote from the beginning, named n1, n2, ...
     pub nodes: u32,
+    /// Nodes named after them, which are no members until the cluster adds them.
+    pub spares: u32,
     /// The least; each is drawn between this and its double.
     pub election_timeout: Duration,
     pub heartbeat: Duration,
+    /// A node takes a snapshot when its log has grown by so many entries, or by so many bytes.
+    pub compact_entries: u64,
+    pub compact_bytes: u64,
+    /// Bytes a second, of snapshots that a leader sends.
+    pub snapshot_rate: u64,
+    /// Whether a leader answers reads by its lease.
+    pub leases: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +99,7 @@ pub struct FaultRule {
     pub schedule: Schedule,
     pub kind: FaultKind,
     pub target: Target,
-    /// From doing to undoing: `for:` of a pause, `down:` of a kill or stop; zero for a restart.
+    /// From doing to undoing: `for:` or `down:`; zero for what ends by itself.
     pub hold: Duration,
 }
 
@@ -113,20 +122,40 @@ pub enum FaultKind {
     Restart,
     /// SIGTERM; started again on the same data after `down`.
     Stop,
+    /// Made a voter, by way of a learner; removed after `for`.
+    Add,
+    /// Made a learner; removed after `for`.
+    Learn,
+    /// Made no member; made again what it was after `for`.
+    Remove,
+    /// A spare votes in its place, in one change.
+    Replace,
+    /// It leads, because the leader handed over to it.
+    Transfer,
+    /// It takes a snapshot.
+    Compact,
 }
 
+/// Of the members, and how many vote, is meant what is in force when the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The node that leads when the fault strikes.
+    /// The node that leads.
     Leader,
-    /// One that does not.
+    /// A voter that does not.
     Follower,
-    /// Any one.
+    /// A member that does not vote.
+    Learner,
+    /// A node that is no member.
+    Spare,
+    /// Any member.
     Random,
-    /// As many as the rest can do without: (nodes - 1) / 2, drawn.
+    /// As many voters as the rest can do without: (voters - 1) / 2, drawn.
     Minority,
-    /// As few as leave no quorum: (nodes + 1) / 2 rounded down, drawn.
+    /// As few voters as leave no quorum: (voters + 1) / 2 rounded down, drawn.
     Majority,
+    /// A node in the middle of writing a snapshot, taken or received.
+    Snapshotting,
+    /// Every node.
     All,
     /// This one (from 1).
     Node(u32),
@@ -139,6 +168,10 @@ pub struct Expect {
     pub ok_min: u64,
     /// Terms with a leader, less one, at least.
     pub leader_changes_min: u64,
+    /// Snapshots that followers had from a leader and put in the place of their logs, at least.
+    pub snapshots_installed_min: u64,
+    /// Configurations that took effect and stayed, besides the first, at least: a change of the voters is two.
+    pub config_changes_min: u64,
     /// A write succeeds within this after the last heal.
     pub recovers_within: Duration,
 }

@@ -264,8 +264,8 @@ mod tests {
             ),
             (
                 good.replace("leader", "boss") + "\n",
-                "plan.jsonl:1: `boss` is not a target: expected leader, follower, random, minority, majority, all, \
-                 or a node such as n2",
+                "plan.jsonl:1: `boss` is not a target: expected leader, follower, learner, spare, random, minority, \
+                 majority, snapshotting, all, or a node such as n2",
             ),
             (
                 format!("{good}\n{}\n", good.replace(":5", ":4")),

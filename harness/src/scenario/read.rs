@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, SCENARIO, Section, WORKLOAD};
 use super::kinds::{Field, SHARE_MAX};
 use super::problem::{Problem, one_of};
-use super::rules::{self, Bounds};
+use super::rules::{self, Bounds, Size};
 use super::tree::{self, Node, Value};
 use super::words::Words;
 use super::{Cluster, Expect, FaultRule, Pacing, Placement, Scenario, Workload, WorkloadKind};
@@ -16,6 +16,8 @@ pub const NODES_MAX: u32 = 15;
 pub const CLIENTS_MAX: u32 = 1_000;
 pub const RATE_MAX: u32 = 1_000_000;
 pub const CONNECTIONS_MAX: u32 = 64;
+/// Of a log or a snapshot, in bytes or entries: more than a disk has.
+pub const SIZE_MAX: u64 = 1 << 40;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -82,6 +84,28 @@ fn section(
     (kind.map_or(name.to_owned(), |kind| format!("{name} of kind `{kind}`")), keys)
 }
 
+/// The least election timeout and the heartbeat.
+fn timing(fields: &mut Fields) -> Option<(Duration, Duration)> {
+    let election = fields.read("election-timeout", |leaf| leaf.duration(MILLISECOND));
+    let heartbeat = fields.read("heartbeat", |leaf| leaf.duration(MILLISECOND));
+    let election = election.or(Duration::from_millis(500));
+    let heartbeat = heartbeat.or(Duration::from_millis(50));
+    let (election, heartbeat) = election.zip(heartbeat)?;
+    if heartbeat.value >= election.value {
+        let show = humantime::format_duration;
+        let title = format!(
+            "a heartbeat of {} is no sign of life within an election timeout of {}",
+            show(heartbeat.value),
+            show(election.value)
+        );
+        let here = heartbeat.span.clone().or(election.span.clone()).unwrap_or_default();
+        let also = heartbeat.span.and(election.span);
+        let problem = Problem::at(here, title).label("expected heartbeat < election-timeout");
+        fields.problem(problem.also(also, "the timeout"));
+    }
+    Some((election.value, heartbeat.value))
+}
+
 struct Reader<'a> {
     text: &'a str,
     problems: &'a mut Vec<Problem>,
@@ -108,9 +132,10 @@ impl<'a> Reader<'a> {
         self.problems.append(&mut fields.problems);
 
         let [cluster, workload, faults, expect] = parts;
-        let (cluster, nodes) = self.cluster(cluster);
-        let workload = workload.and_then(|node| self.workload(node, nodes.as_ref()));
-        let bounds = Bounds { duration, nodes };
+        let (cluster, size) = self.cluster(cluster);
+        let all = size.as_ref().map(Size::all);
+        let workload = workload.and_then(|node| self.workload(node, all.as_ref()));
+        let bounds = Bounds { duration, size };
         let faults = self.faults(faults, &bounds);
         let operations_max = workload.as_ref().zip(bounds.duration.as_ref()).map(|(workload, duration)| {
             let starts = duration.value.as_millis() as u64 * u64::from(workload.rate) / 1_000;
@@ -128,37 +153,40 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The cluster, and the number of nodes apart: other parts can be checked by it even if the cluster is wrong.
-    fn cluster(&mut self, node: Option<&Node>) -> (Option<Cluster>, Option<Located<u32>>) {
+    /// The cluster, and its size apart: other parts can be checked by it even if the cluster is wrong.
+    fn cluster(&mut self, node: Option<&Node>) -> (Option<Cluster>, Option<Size>) {
         let Some(mut fields) = self.fields(node.unwrap_or(&EMPTY), CLUSTER) else { return (None, None) };
         let nodes = fields.read("nodes", |leaf| leaf.whole_u32(1..=NODES_MAX)).or(3);
-        let election = fields.read("election-timeout", |leaf| leaf.duration(MILLISECOND));
-        let heartbeat = fields.read("heartbeat", |leaf| leaf.duration(MILLISECOND));
-        let election = election.or(Duration::from_millis(500));
-        let heartbeat = heartbeat.or(Duration::from_millis(50));
-        let (Some(election), Some(heartbeat)) = (election, heartbeat) else {
-            self.problems.append(&mut fields.problems);
-            return (None, nodes);
-        };
-        if heartbeat.value >= election.value {
-            let show = humantime::format_duration;
-            let title = format!(
-                "a heartbeat of {} is no sign of life within an election timeout of {}",
-                show(heartbeat.value),
-                show(election.value)
-            );
-            let here = heartbeat.span.clone().or(election.span.clone()).unwrap_or_default();
-            let also = heartbeat.span.and(election.span);
-            let problem = Problem::at(here, title).label("expected heartbeat < election-timeout");
-            fields.problem(problem.also(also, "the timeout"));
+        let spares = fields.read("spares", |leaf| leaf.whole_u32(0..=NODES_MAX - 1)).or(0);
+        let size = nodes.zip(spares).map(|(nodes, spares)| Size { nodes, spares });
+        if let Some(Size { nodes, spares }) = &size
+            && nodes.value + spares.value > NODES_MAX
+        {
+            let title = format!("{} nodes and {} spares are too many", nodes.value, spares.value);
+            let problem = Problem::at(spares.span.clone().unwrap_or_default(), title);
+            let problem = problem.label(format!("expected {NODES_MAX} together, at most"));
+            fields.problem(problem.also(nodes.span.clone(), "the nodes"));
         }
+        let times = timing(&mut fields);
+        let compact_entries = fields.read("compact-entries", |leaf| leaf.whole(1..=SIZE_MAX)).or(256 << 10);
+        let compact_bytes = fields.read("compact-bytes", |leaf| leaf.whole(1..=SIZE_MAX)).or(64 << 20);
+        let snapshot_rate = fields.read("snapshot-rate", |leaf| leaf.whole(1..=SIZE_MAX)).or(64 << 20);
+        let leases = fields.read("leases", |leaf| leaf.switch()).or(false);
         self.problems.append(&mut fields.problems);
-        let cluster = nodes.as_ref().map(|nodes| Cluster {
-            nodes: nodes.value,
-            election_timeout: election.value,
-            heartbeat: heartbeat.value,
-        });
-        (cluster, nodes)
+        let cluster = || {
+            let (election_timeout, heartbeat) = times?;
+            Some(Cluster {
+                nodes: size.as_ref()?.nodes.value,
+                spares: size.as_ref()?.spares.value,
+                election_timeout,
+                heartbeat,
+                compact_entries: compact_entries?.value,
+                compact_bytes: compact_bytes?.value,
+                snapshot_rate: snapshot_rate?.value,
+                leases: leases?.value,
+            })
+        };
+        (cluster(), size)
     }
 
     fn workload(&mut self, node: &Node, nodes: Option<&Located<u32>>) -> Option<Workload> {
@@ -258,12 +286,16 @@ impl<'a> Reader<'a> {
         }
         let ok_min = ok_min.or(1);
         let leader_changes_min = fields.read("leader-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
+        let installed = fields.read("snapshots-installed-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
+        let changes = fields.read("config-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
         let recovers_within =
             fields.read("recovers-within", |leaf| leaf.duration(MILLISECOND)).or(Duration::from_secs(10));
         self.problems.append(&mut fields.problems);
         Some(Expect {
             ok_min: ok_min?.value,
             leader_changes_min: leader_changes_min?.value,
+            snapshots_installed_min: installed?.value,
+            config_changes_min: changes?.value,
             recovers_within: recovers_within?.value,
         })
     }

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::fields::{Fields, Found, Leaf, Located};
-use super::problem::{Problem, one_of};
+use super::problem::{Problem, one_of, quoted};
+use super::read::NODES_MAX;
 use super::tree::Node;
-use super::words::{FAULT_FORMS, FaultForm, HoldForm};
+use super::words::{FAULT_FORMS, FaultForm, HoldForm, Words};
 use super::{FaultRule, Schedule, Target};
 
 /// When a line strikes.
@@ -23,7 +24,21 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// What a fault must fit; None where the file has that wrong, and nothing can be said about it.
 pub(super) struct Bounds {
     pub duration: Option<Located<Duration>>,
-    pub nodes: Option<Located<u32>>,
+    pub size: Option<Size>,
+}
+
+/// How many nodes there are.
+pub(super) struct Size {
+    pub nodes: Located<u32>,
+    pub spares: Located<u32>,
+}
+
+impl Size {
+    /// Voters and spares together.
+    pub fn all(&self) -> Located<u32> {
+        let span = if self.spares.value > 0 { &self.spares.span } else { &self.nodes.span };
+        Located { value: self.nodes.value + self.spares.value, span: span.clone() }
+    }
 }
 
 /// Every key that a line may have.
@@ -213,25 +228,37 @@ fn hold(fields: &mut Fields, form: &FaultForm) -> Option<Duration> {
 }
 
 fn read_target(fields: &mut Fields, form: &FaultForm, bounds: &Bounds) -> Option<Target> {
+    let all = bounds.size.as_ref().map(Size::all);
     let Found::Here(target) = fields.read(form.word, |leaf| {
         if leaf.is_several() {
             let problem = leaf.wrong(format!("`{}` of more than one target", form.word));
             return Err(problem.label("expected one").help(Some("write one line for each".into())));
         }
-        leaf.one_of::<Target>("target", bounds.nodes.as_ref())
+        let target = leaf.one_of::<Target>("target", all.as_ref())?;
+        if matches!(target, Target::Node(_)) || form.targets.contains(&target) {
+            return Ok(target);
+        }
+        let problem = leaf.wrong(format!("`{}` does not go with `{target}`", form.word));
+        let words = quoted(form.targets.iter().filter_map(|target| target.to_word())).join(", ");
+        Err(problem.label(format!("expected {words}, or a node such as `n1`")))
     }) else {
         return None;
     };
-    if let Some(nodes) = &bounds.nodes
-        && target.value.size(nodes.value) == 0
-    {
-        let title = format!("`{}` of a cluster of {} is no node", target.value, nodes.value);
-        let least = (nodes.value..).find(|&nodes| target.value.size(nodes) > 0).unwrap_or(u32::MAX);
-        let problem = Problem::at(target.span.unwrap_or_default(), title);
-        fields.problem(
-            problem.label(format!("needs {least} nodes or more")).also(nodes.span.clone(), "the cluster"),
-        );
-        return None;
-    }
-    Some(target.value)
+    let Some(Size { nodes, spares }) = &bounds.size else { return Some(target.value) };
+    let title = if target.value.size(nodes.value, spares.value) == 0 {
+        format!("`{}` of a cluster of {} is no node", target.value, nodes.value)
+    } else if form.needs_spare() && spares.value == 0 {
+        format!("`{}` in a cluster without spares", form.word)
+    } else {
+        return Some(target.value);
+    };
+    let problem = Problem::at(target.span.unwrap_or_default(), title);
+    let enough = |nodes: &u32| target.value.size(*nodes, spares.value) > 0 && !form.needs_spare();
+    fields.problem(match (nodes.value..=NODES_MAX).find(enough) {
+        Some(least) => {
+            problem.label(format!("needs {least} nodes or more")).also(nodes.span.clone(), "the cluster")
+        }
+        None => problem.label("needs `spares: 1` or more under `cluster`"),
+    });
+    None
 }

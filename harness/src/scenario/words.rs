@@ -15,6 +15,8 @@ pub struct FaultForm {
     pub word: &'static str,
     /// None when the fault ends by itself.
     pub hold: Option<HoldForm>,
+    /// Those of [`Target::WORDS`] that it goes with; a node by its name always does.
+    pub targets: &'static [Target],
 }
 
 /// The key that says how long a fault lasts.
@@ -30,12 +32,53 @@ const DOWN: HoldForm = HoldForm { key: "down", default: Duration::from_secs(1), 
 const FOR: HoldForm =
     HoldForm { key: "for", default: Duration::from_secs(2), least: Duration::from_millis(1) };
 
-pub const FAULT_FORMS: &[FaultForm] = &[
-    FaultForm { kind: FaultKind::Kill, word: "kill", hold: Some(DOWN) },
-    FaultForm { kind: FaultKind::Pause, word: "pause", hold: Some(FOR) },
-    FaultForm { kind: FaultKind::Restart, word: "restart", hold: None },
-    FaultForm { kind: FaultKind::Stop, word: "stop", hold: Some(DOWN) },
+const KILLED: &[Target] = &[
+    Target::Leader,
+    Target::Follower,
+    Target::Learner,
+    Target::Spare,
+    Target::Random,
+    Target::Minority,
+    Target::Majority,
+    Target::All,
+    Target::Snapshotting,
 ];
+const PROCESSES: &[Target] = KILLED.split_at(KILLED.len() - 1).0;
+
+pub const FAULT_FORMS: &[FaultForm] = &[
+    FaultForm { kind: FaultKind::Kill, word: "kill", hold: Some(DOWN), targets: KILLED },
+    FaultForm { kind: FaultKind::Pause, word: "pause", hold: Some(FOR), targets: PROCESSES },
+    FaultForm { kind: FaultKind::Restart, word: "restart", hold: None, targets: PROCESSES },
+    FaultForm { kind: FaultKind::Stop, word: "stop", hold: Some(DOWN), targets: PROCESSES },
+    FaultForm {
+        kind: FaultKind::Add,
+        word: "add",
+        hold: Some(FOR),
+        targets: &[Target::Spare, Target::Learner],
+    },
+    FaultForm { kind: FaultKind::Learn, word: "learn", hold: Some(FOR), targets: &[Target::Spare] },
+    FaultForm {
+        kind: FaultKind::Remove,
+        word: "remove",
+        hold: Some(FOR),
+        targets: &[Target::Leader, Target::Follower, Target::Learner, Target::Random],
+    },
+    FaultForm {
+        kind: FaultKind::Replace,
+        word: "replace",
+        hold: None,
+        targets: &[Target::Leader, Target::Follower],
+    },
+    FaultForm { kind: FaultKind::Transfer, word: "transfer", hold: None, targets: &[Target::Follower] },
+    FaultForm { kind: FaultKind::Compact, word: "compact", hold: None, targets: PROCESSES },
+];
+
+impl FaultForm {
+    /// Whether there must be nodes that are no members.
+    pub fn needs_spare(&self) -> bool {
+        matches!(self.kind, FaultKind::Add | FaultKind::Learn | FaultKind::Replace)
+    }
+}
 
 impl FaultKind {
     pub fn form(self) -> &'static FaultForm {
@@ -81,9 +124,12 @@ impl Words for Target {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("leader", Target::Leader),
         ("follower", Target::Follower),
+        ("learner", Target::Learner),
+        ("spare", Target::Spare),
         ("random", Target::Random),
         ("minority", Target::Minority),
         ("majority", Target::Majority),
+        ("snapshotting", Target::Snapshotting),
         ("all", Target::All),
     ];
 
@@ -135,7 +181,8 @@ impl fmt::Display for Target {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a target: expected leader, follower, random, minority, majority, all, or a node such as n2"
+    "`{0}` is not a target: expected leader, follower, learner, spare, random, minority, majority, snapshotting, \
+     all, or a node such as n2"
 )]
 pub struct UnknownTarget(pub String);
 
@@ -150,15 +197,17 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// How many nodes of a cluster of `nodes` it takes; 0 when there are none such.
-    pub fn size(self, nodes: u32) -> u32 {
+    /// How many nodes of a cluster of `voters` and `spares` it can take at the most, as long as nobody changes the
+    /// members; 0 when there are none such.
+    pub fn size(self, voters: u32, spares: u32) -> u32 {
         match self {
-            Target::Leader | Target::Random => nodes.min(1),
-            Target::Follower => nodes.saturating_sub(1).min(1),
-            Target::Minority => nodes.saturating_sub(1) / 2,
-            Target::Majority => nodes.div_ceil(2),
-            Target::All => nodes,
-            Target::Node(number) => u32::from((1..=nodes).contains(&number)),
+            Target::Leader | Target::Random | Target::Snapshotting => voters.min(1),
+            Target::Follower => voters.saturating_sub(1).min(1),
+            Target::Learner | Target::Spare => spares.min(1),
+            Target::Minority => voters.saturating_sub(1) / 2,
+            Target::Majority => voters.div_ceil(2),
+            Target::All => voters + spares,
+            Target::Node(number) => u32::from((1..=voters + spares).contains(&number)),
         }
     }
 }
@@ -193,9 +242,12 @@ mod tests {
     fn a_minority_leaves_a_quorum_and_a_majority_leaves_none() {
         for nodes in 1..=15 {
             let quorum = nodes / 2 + 1;
-            assert!(nodes - Target::Minority.size(nodes) >= quorum);
-            assert!(nodes - Target::Majority.size(nodes) < quorum);
-            assert!(nodes - (Target::Majority.size(nodes) - 1) >= quorum, "one fewer would leave a quorum");
+            assert!(nodes - Target::Minority.size(nodes, 0) >= quorum);
+            assert!(nodes - Target::Majority.size(nodes, 0) < quorum);
+            assert!(
+                nodes - (Target::Majority.size(nodes, 0) - 1) >= quorum,
+                "one fewer would leave a quorum"
+            );
         }
     }
 }

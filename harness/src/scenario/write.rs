@@ -25,8 +25,13 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "duration: {}", show(*duration))?;
         writeln!(f, "cluster:")?;
         writeln!(f, "  nodes: {}", cluster.nodes)?;
+        writeln!(f, "  spares: {}", cluster.spares)?;
         writeln!(f, "  election-timeout: {}", show(cluster.election_timeout))?;
         writeln!(f, "  heartbeat: {}", show(cluster.heartbeat))?;
+        writeln!(f, "  compact-entries: {}", cluster.compact_entries)?;
+        writeln!(f, "  compact-bytes: {}", cluster.compact_bytes)?;
+        writeln!(f, "  snapshot-rate: {}", cluster.snapshot_rate)?;
+        writeln!(f, "  leases: {}", cluster.leases)?;
         writeln!(f, "workload:")?;
         writeln!(f, "  kind: {}", workload.kind)?;
         writeln!(f, "  clients: {}", workload.clients)?;
@@ -43,6 +48,8 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "expect:")?;
         writeln!(f, "  ok-min: {}", expect.ok_min)?;
         writeln!(f, "  leader-changes-min: {}", expect.leader_changes_min)?;
+        writeln!(f, "  snapshots-installed-min: {}", expect.snapshots_installed_min)?;
+        writeln!(f, "  config-changes-min: {}", expect.config_changes_min)?;
         writeln!(f, "  recovers-within: {}", show(expect.recovers_within))
     }
 }
@@ -85,8 +92,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::kinds::{Field, SHARE_MAX};
-    use super::super::read::{CLIENTS_MAX, CONNECTIONS_MAX, NODES_MAX, RATE_MAX};
-    use super::super::words::{FAULT_FORMS, Words};
+    use super::super::read::{CLIENTS_MAX, CONNECTIONS_MAX, NODES_MAX, RATE_MAX, SIZE_MAX};
+    use super::super::words::{FAULT_FORMS, FaultForm, Words};
     use super::super::*;
 
     /// From `least` to `below`, in milliseconds.
@@ -95,11 +102,22 @@ mod tests {
     }
 
     fn cluster() -> impl Strategy<Value = Cluster> {
-        (1..=NODES_MAX, duration(2, 60_000))
-            .prop_flat_map(|(nodes, election)| {
-                (Just(nodes), Just(election), duration(1, election.as_millis() as u64))
-            })
-            .prop_map(|(nodes, election_timeout, heartbeat)| Cluster { nodes, election_timeout, heartbeat })
+        let size = (1..=NODES_MAX).prop_flat_map(|nodes| (Just(nodes), 0..=NODES_MAX - nodes));
+        let times = (2..60_000_u64).prop_flat_map(|election| (Just(election), 1..election));
+        let sizes = (1..=SIZE_MAX, 1..=SIZE_MAX, 1..=SIZE_MAX, any::<bool>());
+        (size, times, sizes).prop_map(|((nodes, spares), (election, heartbeat), sizes)| {
+            let (compact_entries, compact_bytes, snapshot_rate, leases) = sizes;
+            Cluster {
+                nodes,
+                spares,
+                election_timeout: Duration::from_millis(election),
+                heartbeat: Duration::from_millis(heartbeat),
+                compact_entries,
+                compact_bytes,
+                snapshot_rate,
+                leases,
+            }
+        })
     }
 
     /// Any kind, with each of its fields drawn from all that it may be.
@@ -143,22 +161,27 @@ mod tests {
         )
     }
 
-    fn rule(nodes: u32, duration_ms: u64) -> impl Strategy<Value = FaultRule> {
-        let targets: Vec<Target> = Target::WORDS
-            .iter()
-            .map(|(_, target)| *target)
-            .chain((1..=nodes).map(Target::Node))
-            .filter(|target| target.size(nodes) > 0)
-            .collect();
+    /// A kind of fault with a target that it goes with.
+    fn deed(nodes: u32, spares: u32) -> impl Strategy<Value = (&'static FaultForm, Target)> {
+        let fits = move |form: &'static FaultForm| {
+            let words = form.targets.iter().copied().filter(move |target| target.size(nodes, spares) > 0);
+            let named = (1..=nodes + spares).map(Target::Node);
+            words
+                .chain(named.filter(move |_| !form.needs_spare() || spares > 0))
+                .map(move |target| (form, target))
+        };
+        proptest::sample::select(FAULT_FORMS.iter().flat_map(fits).collect::<Vec<_>>())
+    }
+
+    fn rule(nodes: u32, spares: u32, duration_ms: u64) -> impl Strategy<Value = FaultRule> {
         let least = duration_ms.div_ceil(1_000);
         let schedule = prop_oneof![
             duration(0, duration_ms).prop_map(Schedule::At),
             (duration(least, duration_ms.div_ceil(2)), 0..=100_u32)
                 .prop_map(|(interval, jitter_percent)| Schedule::Every { interval, jitter_percent }),
         ];
-        let form = proptest::sample::select(FAULT_FORMS.iter().collect::<Vec<_>>());
-        (schedule, form, proptest::sample::select(targets), duration(1, 100_000)).prop_map(
-            move |(schedule, form, target, hold)| {
+        (schedule, deed(nodes, spares), duration(1, 100_000)).prop_map(
+            move |(schedule, (form, target), hold)| {
                 let hold = if form.hold.is_some() { hold } else { Duration::ZERO };
                 // It is over when the scenario is.
                 let schedule = match schedule {
@@ -179,18 +202,18 @@ mod tests {
     fn scenario() -> impl Strategy<Value = Scenario> {
         (cluster(), 10_000..10_000_000_u64).prop_flat_map(|(cluster, duration_ms)| {
             let words = ("[a-z0-9][a-z0-9-]{0,20}", "[!-~é≥]([ -~é≥]{0,40}[!-~é≥])?");
-            let rules = vec(rule(cluster.nodes, duration_ms), 0..5);
-            let expect = (1..=duration_ms, any::<u64>(), duration(1, 100_000));
-            (words, Just(cluster.clone()), workload(cluster.nodes), rules, expect).prop_map(
-                move |(
-                    (name, claim),
-                    cluster,
-                    mut workload,
-                    faults,
-                    (ok_min, leader_changes_min, recovers_within),
-                )| {
+            let rules = vec(rule(cluster.nodes, cluster.spares, duration_ms), 0..5);
+            let expect = (1..=duration_ms, vec(any::<u64>(), 3), duration(1, 100_000));
+            (words, Just(cluster.clone()), workload(cluster.nodes + cluster.spares), rules, expect).prop_map(
+                move |((name, claim), cluster, mut workload, faults, (ok_min, least, recovers_within))| {
                     workload.rate = workload.rate.max(1_000);
-                    let expect = Expect { ok_min, leader_changes_min, recovers_within };
+                    let expect = Expect {
+                        ok_min,
+                        leader_changes_min: least[0],
+                        snapshots_installed_min: least[1],
+                        config_changes_min: least[2],
+                        recovers_within,
+                    };
                     let duration = Duration::from_millis(duration_ms);
                     Scenario { name, claim, cluster, duration, workload, faults, expect }
                 },
@@ -233,8 +256,13 @@ name: least
 duration: 1m 30s
 cluster:
   nodes: 3
+  spares: 0
   election-timeout: 500ms
   heartbeat: 50ms
+  compact-entries: 262144
+  compact-bytes: 67108864
+  snapshot-rate: 67108864
+  leases: false
 workload:
   kind: register
   clients: 6
@@ -250,6 +278,8 @@ faults:
 expect:
   ok-min: 1
   leader-changes-min: 0
+  snapshots-installed-min: 0
+  config-changes-min: 0
   recovers-within: 10s
 "
         );

@@ -18,10 +18,13 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{NodeStatus, Place, SystemError, Timing};
+use super::{NodeStatus, Place, Settings, SystemError};
 
 /// Name of the node's program, which stands beside the harness' own.
 pub const PROGRAM: &str = "mkraft-node";
+
+/// In the data folder of a node, until they are whole.
+const UNFINISHED_SNAPSHOTS: &[&str] = &["received.snap.tmp", "taken.snap.tmp"];
 
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 const STATUS_LIMIT: Duration = Duration::from_millis(300);
@@ -54,7 +57,7 @@ impl Mkraft {
     }
 
     /// Arguments with which a node starts, for the first time or on the data it has.
-    pub fn run_arguments(&self, place: &Place, timing: Timing) -> Vec<String> {
+    pub fn run_arguments(&self, place: &Place, settings: Settings) -> Vec<String> {
         let mut arguments = vec!["run".to_string()];
         let mut flag = |name: &str, value: String| arguments.extend([name.to_string(), value]);
         flag("--id", place.name.clone());
@@ -66,9 +69,24 @@ impl Mkraft {
         if let Some(events) = &place.events {
             flag("--events", events.display().to_string());
         }
-        flag("--election-timeout", humantime::format_duration(timing.election_timeout).to_string());
-        flag("--heartbeat", humantime::format_duration(timing.heartbeat).to_string());
+        for voter in &place.voters {
+            flag("--voter", voter.clone());
+        }
+        flag("--election-timeout", humantime::format_duration(settings.election_timeout).to_string());
+        flag("--heartbeat", humantime::format_duration(settings.heartbeat).to_string());
+        flag("--compact-entries", settings.compact_entries.to_string());
+        flag("--compact-bytes", settings.compact_bytes.to_string());
+        flag("--snapshot-rate", settings.snapshot_rate.to_string());
+        let switches = [("--join", place.voters.is_empty()), ("--leases", settings.leases)];
+        arguments.extend(switches.iter().filter(|(_, on)| *on).map(|(switch, _)| switch.to_string()));
         arguments
+    }
+
+    /// The snapshot that a node is writing into its data folder at this moment, taken by itself or received: the
+    /// file, and how many bytes of it there are.
+    pub fn unfinished_snapshot(data: &Path) -> Option<(&'static str, u64)> {
+        let length = |name: &'static str| Some((name, fs::metadata(data.join(name)).ok()?.len()));
+        UNFINISHED_SNAPSHOTS.iter().find_map(|name| length(name))
     }
 
     /// Arguments with which the log and the hard state of a stopped node are printed.
@@ -139,22 +157,26 @@ mod tests {
     #[test]
     fn a_node_is_run_with_every_flag_spelled_out() {
         let mkraft = Mkraft { program: "/p".into(), version: String::new(), digest: String::new() };
-        let place = Place {
+        let mut place = Place {
             name: "n1".into(),
             listen: "127.16.0.1:7000".parse().unwrap(),
             peers: vec![
                 ("n2".into(), "127.16.0.101:7002".parse().unwrap()),
                 ("n3".into(), "127.16.0.101:7003".parse().unwrap()),
             ],
+            voters: vec!["n1".into(), "n2".into()],
             data: "/r/data".into(),
             events: Some("/r/events".into()),
         };
-        let timing =
-            Timing { election_timeout: Duration::from_millis(500), heartbeat: Duration::from_millis(50) };
+        let settings = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
         let expected = "run --id n1 --data-dir /r/data --listen 127.16.0.1:7000 \
              --peer n2=127.16.0.101:7002 --peer n3=127.16.0.101:7003 --events /r/events \
-             --election-timeout 500ms --heartbeat 50ms";
-        assert_eq!(mkraft.run_arguments(&place, timing).join(" "), expected);
+             --voter n1 --voter n2 --election-timeout 500ms --heartbeat 50ms \
+             --compact-entries 262144 --compact-bytes 67108864 --snapshot-rate 67108864";
+        assert_eq!(mkraft.run_arguments(&place, settings).join(" "), expected);
+        place.voters.clear();
+        let joining = mkraft.run_arguments(&place, Settings { leases: true, ..settings }).join(" ");
+        assert!(joining.ends_with(" --join --leases") && !joining.contains("--voter"), "{joining}");
         assert_eq!(mkraft.dump_arguments(&place.data).join(" "), "dump --data-dir /r/data");
     }
 

@@ -6,6 +6,7 @@
 pub mod call;
 pub mod client;
 pub mod mkraft;
+pub mod operator;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,17 +22,41 @@ pub struct Place {
     pub listen: SocketAddr,
     /// Every other node, and where this one reaches it.
     pub peers: Vec<(String, SocketAddr)>,
+    /// Who votes in the beginning; none of them where a node is to join later.
+    pub voters: Vec<String>,
     /// What it remembers; kept over its starts.
     pub data: PathBuf,
     /// What it writes down about itself; without, it writes nothing.
     pub events: Option<PathBuf>,
 }
 
+/// What all nodes are told alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
+pub struct Settings {
     /// The least; each is drawn between this and its double.
     pub election_timeout: Duration,
     pub heartbeat: Duration,
+    /// A snapshot is due when the log has grown by so many entries, or by so many bytes.
+    pub compact_entries: u64,
+    pub compact_bytes: u64,
+    /// Bytes of snapshots sent a second.
+    pub snapshot_rate: u64,
+    /// Whether a leader answers reads by its lease.
+    pub leases: bool,
+}
+
+impl Settings {
+    /// With the node's own defaults for all but the times.
+    pub const fn timed(election_timeout: Duration, heartbeat: Duration) -> Settings {
+        Settings {
+            election_timeout,
+            heartbeat,
+            compact_entries: 256 << 10,
+            compact_bytes: 64 << 20,
+            snapshot_rate: 64 << 20,
+            leases: false,
+        }
+    }
 }
 
 /// What a node says of itself when asked.

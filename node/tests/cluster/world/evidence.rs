@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use mkraft_node::acts::Acts;
 use mkraft_node::events;
 use mkraft_node::machine::Applied;
-use mkraft_node::raft::{Entry, NodeId, Raft, Snapshot, Write};
+use mkraft_node::raft::{Entry, NodeId, Raft, Snapshot, Term, Write};
 use mkraft_node::storage::Recovered;
 use mkraft_proto::evidence::{Event, Line};
 use mkraft_proto::v1::Command;
@@ -105,20 +105,20 @@ impl Evidence {
 
     /// Before anything is sent.
     pub fn leads(&mut self, now: u64, id: NodeId) {
-        let lines = self.acts(id).take_leading();
+        let lines = self.acts(id).take_at_once();
         self.record(now, id, lines);
     }
 
-    /// What was asked for is durable, if there was anything.
-    pub fn stands(&mut self, now: u64, id: NodeId, wrote: Option<(&Write, Option<&Snapshot>)>) {
+    /// What was asked for is durable, if there was anything; a server steps nothing before it is.
+    pub fn stands(&mut self, now: u64, id: NodeId, term: Term, wrote: Option<(&Write, Option<&Snapshot>)>) {
         let acts = self.acts(id);
-        let mut lines = acts.take_standing();
+        let (mut lines, after) = acts.take_waiting();
+        acts.told(term);
         if let Some((write, installed)) = wrote {
             let installed = installed.map(|snapshot| events::snapshot(snapshot, true));
             lines.extend(events::durable(write, installed));
         }
-        lines.extend(acts.take_configurations());
-        lines.extend(acts.take_commit());
+        lines.extend(after);
         self.record(now, id, lines);
     }
 

@@ -68,10 +68,11 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, id: NodeId, effects: Effects) {
+        let term = self.term(id);
         if let Some(evidence) = &mut self.evidence {
             evidence.leads(self.now, id);
             if effects.persist.is_none() {
-                evidence.stands(self.now, id, None);
+                evidence.stands(self.now, id, term, None);
             }
         }
         if effects.is_empty() {
@@ -143,10 +144,15 @@ impl World {
         self.schedule(takes, Event::Completed(id, boot, completion.id));
     }
 
+    fn term(&self, id: NodeId) -> Term {
+        self.servers[&id].core().map_or(Term(0), |core| core.status().term)
+    }
+
     /// What a server has waited for is durable.
     fn resume(&mut self, id: NodeId, done: WriteId, write: &Write, held: Effects, release: Vec<Message>) {
+        let term = self.term(id);
         if let Some(evidence) = &mut self.evidence {
-            evidence.stands(self.now, id, Some((write, held.install.as_ref())));
+            evidence.stands(self.now, id, term, Some((write, held.install.as_ref())));
         }
         release.into_iter().for_each(|message| self.transmit(message));
         self.carry_out(id, held);
