@@ -189,6 +189,7 @@ fn assert_not_vacuous(schedules: u64, seen: &Seen) {
         ("changed", seen.changed, schedules / 2),
         ("transferred", seen.transferred, schedules / 10),
         ("operations refused", seen.operations_refused, schedules / 4),
+        ("reads leased", seen.reads_leased, schedules / 4),
         ("reads here", seen.reads_here, schedules / 4),
     ];
     for (name, count, least) in least {

@@ -139,6 +139,18 @@ impl Witness {
         self.requests.insert(id, Request::Read { to, boot: servers[&to].boot, told: self.told });
     }
 
+    /// A leader that answers a read at once has a lease: until it ends, nobody else is elected (thesis §6.4.1).
+    pub fn answered_at_once(&mut self, id: NodeId, replies: &[Reply]) {
+        let View { role, term, .. } = self.views[&id];
+        let answers = replies.iter().filter(|reply| matches!(reply, Reply::Readable { .. })).count();
+        if answers == 0 || role != RoleName::Leader {
+            return;
+        }
+        let newest = self.leaders.last_key_value().map(|(term, leader)| (*term, leader.id));
+        assert_eq!(newest, Some((term, id)), "{id} answers by a lease, and does not lead the newest term");
+        self.seen.reads_leased += answers as u64;
+    }
+
     /// A server has taken the step that a transfer asks for: unless it was answered, it is under way.
     pub fn transferring(&mut self, id: NodeId, name: RequestId) {
         if self.requests.contains_key(&name) {

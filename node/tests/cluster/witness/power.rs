@@ -85,7 +85,10 @@ impl Witness {
         let asked = effects.send.iter().filter(|message| matches!(message.body, Body::TimeoutNow));
         for Message { to, term, .. } in asked {
             let disk = &servers[to].disk.durable;
-            let last = self.position(id, status.last);
+            // A change that is under way still ends, perhaps after the target was asked for the first time.
+            let own = |index: &u64| self.configurations.contains_key(&self.position(id, Index(*index)));
+            let Some(last) = (1..=status.last.0).rev().find(|index| !own(index)) else { continue };
+            let last = self.position(id, Index(last));
             // It may have followed another since it had all.
             let has = disk.hard_state.term > *term || disk.covers(last);
             assert!(has, "{id} hands over to {to}, whose disk lacks {last:?}: {disk:?}");

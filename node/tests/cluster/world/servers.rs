@@ -37,6 +37,9 @@ impl World {
         self.check_peers(id);
         self.carry_out(id, all);
         let sudden = self.swarm.sudden_crashes && self.random.percent(1) && self.random.percent(30);
+        if self.standing(id) != before && self.role(id) == Some(RoleName::Leader) {
+            self.ask_other_leaders(id);
+        }
         let election = self.standing(id) != before && self.random.percent(self.swarm.crashes_in_elections);
         if !self.calm && (sudden || election) {
             self.crash(id);
@@ -49,8 +52,12 @@ impl World {
             evidence.took_snapshot(self.now, id, snapshot);
         }
         let transfer = if let Input::Transfer(name, _) = &input { Some(*name) } else { None };
+        let asks = matches!(input, Input::Read(_) | Input::ReadHere(_));
         let effects = self.server(id).step(input)?;
         self.witness.stepped(&self.servers, id, &effects);
+        if self.swarm.leases && asks {
+            self.witness.answered_at_once(id, &effects.reply);
+        }
         if let Some(name) = transfer {
             self.witness.transferring(id, name);
         }

@@ -84,6 +84,19 @@ impl World {
         }
     }
 
+    /// Who led before may not know it yet, and must not answer from a lease any more.
+    pub(super) fn ask_other_leaders(&mut self, elected: NodeId) {
+        if self.calm || !self.swarm.leases || self.swarm.reads == 0 {
+            return;
+        }
+        let leads = |id: &NodeId| *id != elected && self.role(*id) == Some(RoleName::Leader);
+        let others: Vec<NodeId> = self.servers.keys().copied().filter(leads).collect();
+        for id in others {
+            self.schedule(0, Event::Read(id));
+            self.schedule(TICK, Event::Read(id));
+        }
+    }
+
     pub(super) fn fault(&mut self) {
         let ids: Vec<NodeId> = self.servers.keys().copied().collect();
         let leading = |id: &&NodeId| self.role(**id) == Some(RoleName::Leader);
