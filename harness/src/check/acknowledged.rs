@@ -15,7 +15,7 @@ use super::replay::Replay;
 use super::verdict::{Finding, Tally, Witness};
 use crate::history::{Ended, Operation};
 
-/// Every acknowledged write was applied, and is on the disks of a majority at the end. Returns how many could be
+/// Every acknowledged write was applied, and is on the disks of a majority of those who count at the end. Returns how many could be
 /// joined.
 pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -> u64 {
     let mut writes: HashMap<(u64, u64), Write> = HashMap::new();

@@ -78,7 +78,7 @@ impl Reader<'_> {
         open.boot.facts.push(Fact { t: open.t, line, act });
     }
 
-    fn text(&mut self, open: &mut Open, number: u32, text: Text) -> Result<(), EvidenceError> {
+    fn text(&mut self, open: &mut Open, number: u32, text: &Text) -> Result<(), EvidenceError> {
         // What the line before said may be the greatest there is.
         open.seq = open.seq.saturating_add(1);
         match text {
@@ -86,12 +86,12 @@ impl Reader<'_> {
             Text::NotEvidence(error) => {
                 self.hole(open, number, format!("this line is not evidence: {error}"))
             }
-            Text::Cut(text) => self.cut(open, number, &text),
+            Text::Cut(text) => self.cut(open, number, text),
         }
         Ok(())
     }
 
-    fn line(&mut self, open: &mut Open, number: u32, line: Line) -> Result<(), EvidenceError> {
+    fn line(&mut self, open: &mut Open, number: u32, line: &Line) -> Result<(), EvidenceError> {
         if (line.node.as_str(), line.boot) != (open.id, open.number) {
             let text = format!(
                 "this line is of {} in boot {}; expected {} in boot {}",
@@ -109,7 +109,7 @@ impl Reader<'_> {
         }
         open.t = line.t;
         self.order(open, number, &line.event);
-        match self.take(open, number, line.event) {
+        match self.take(open, number, &line.event) {
             Ok(()) => Ok(()),
             Err(Unfit::Room) => Err(EvidenceError::TooLarge { path: open.path.clone() }),
             Err(Unfit::Value(text)) => {
@@ -173,14 +173,14 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, open: &mut Open, line: u32, event: Event) -> Result<(), Unfit> {
+    fn take(&mut self, open: &mut Open, line: u32, event: &Event) -> Result<(), Unfit> {
         let names = &mut self.names;
-        let act = match event {
-            Event::Append { first, entries, recovered } => {
-                return self.append(open, line, first, &entries, recovered);
+        let act = match *event {
+            Event::Append { first, ref entries, recovered } => {
+                return self.append(open, line, first, entries, recovered);
             }
-            Event::Apply { first, entries } => return self.apply(open, line, first, &entries),
-            Event::Boot { term, vote, commit, snapshot, first, last, .. } => {
+            Event::Apply { first, ref entries } => return self.apply(open, line, first, entries),
+            Event::Boot { term, ref vote, commit, snapshot, first, last, .. } => {
                 if first == 0
                     || last > u64::MAX / 2
                     || first > last + 1
@@ -190,14 +190,14 @@ impl Reader<'_> {
                     let text = format!("a log of {first} to {last} after a snapshot at {snapshot} cannot be");
                     return Err(Unfit::Value(text));
                 }
-                if let (0, Some(vote)) = (term, &vote) {
+                if let (0, Some(vote)) = (term, vote) {
                     return Err(Unfit::Value(format!("a vote for {vote} in term 0 cannot be")));
                 }
-                let vote = vote.map(|name| names.of(&name));
+                let vote = vote.as_ref().map(|name| names.of(name));
                 Act::Boot(Box::new(BootAct { term, vote, commit, snapshot, first, last }))
             }
             Event::Role { term, role, .. } => Act::Role { term, role },
-            Event::Vote { term, candidate } => Act::Vote { term, candidate: names.of(&candidate) },
+            Event::Vote { term, ref candidate } => Act::Vote { term, candidate: names.of(candidate) },
             Event::Truncate { after } => Act::Truncate { after },
             Event::Commit { index, .. } | Event::Snapshot { index, .. } if index > MIDDLE => {
                 return Err(Unfit::Value(format!("index {index} is beyond all reason")));
@@ -206,11 +206,13 @@ impl Reader<'_> {
             Event::Snapshot { index, term, digest, installed } => {
                 Act::Snapshot { index, term, digest, installed }
             }
-            Event::Config { index, voters, outgoing, learners } => {
-                let mut refer = |list: Vec<String>| list.iter().map(|name| names.of(name)).collect();
+            Event::Config { index, ref voters, ref outgoing, ref learners } => {
+                let mut refer = |list: &[String]| list.iter().map(|name| names.of(name)).collect();
                 let (voters, outgoing, learners) = (refer(voters), refer(outgoing), refer(learners));
                 Act::Config(Box::new(ConfigAct { index, voters, outgoing, learners }))
             }
+            // For people: what a client may ask again no check needs to know.
+            Event::Sessions { .. } => return Ok(()),
             Event::Stop { .. } => Act::Stop,
         };
         self.fact(open, line, act);
@@ -226,10 +228,12 @@ impl Reader<'_> {
         recovered: bool,
     ) -> Result<(), Unfit> {
         counted(first)?;
-        let held = |&evidence::Appended(term, kind, digest)| Ok(Entry { digest, term: small(term)?, kind });
-        let entries = entries.iter().map(held).collect::<Result<Vec<_>, _>>()?;
+        self.entries.clear();
+        for &evidence::Appended(term, kind, digest) in entries {
+            self.entries.push(Entry { digest, term: small(term)?, kind });
+        }
         open.read.entries += entries.len();
-        let (mut first, mut rest) = (first, &entries[..]);
+        let (mut first, mut rest) = (first, &self.entries[..]);
         loop {
             let (after, _) = open.replay.room(&self.logs.held, first, recovered);
             let span = self.logs.put(after, first, rest).map_err(|Full| Unfit::Room)?;
@@ -252,12 +256,12 @@ impl Reader<'_> {
         entries: &[evidence::Applied],
     ) -> Result<(), Unfit> {
         counted(first)?;
-        let applied = |&evidence::Applied(term, digest, session, sequence, outcome)| {
-            Ok(Applied { digest, session, sequence, term: small(term)?, outcome })
-        };
-        let entries = entries.iter().map(applied).collect::<Result<Vec<_>, _>>()?;
+        self.applied.clear();
+        for &evidence::Applied(term, digest, session, sequence, outcome) in entries {
+            self.applied.push(Applied { digest, session, sequence, term: small(term)?, outcome });
+        }
         open.read.applications += entries.len();
-        let entries = self.applications.put(first, &entries).map_err(|Full| Unfit::Room)?;
+        let entries = self.applications.put(first, &self.applied).map_err(|Full| Unfit::Room)?;
         self.fact(open, line, Act::Apply { first, entries });
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::evidence::{Boot, Evidence, Gap, Kinds, Node, NodeRef};
+use super::evidence::{Applied, Boot, Entry, Evidence, Gap, Kinds, Node, NodeRef};
 use super::pool::{Applications, Logs};
 use super::replay::Replay;
 use super::verdict::Witness;
@@ -97,6 +97,9 @@ pub(super) struct Reader<'a> {
     pub(super) gaps: Vec<Gap>,
     pub(super) logs: Logs,
     pub(super) applications: Applications,
+    /// Those of one line, on their way into the pools.
+    pub(super) entries: Vec<Entry>,
+    pub(super) applied: Vec<Applied>,
 }
 
 #[derive(Default)]
@@ -120,7 +123,8 @@ impl Names {
 impl<'a> Reader<'a> {
     fn new(folder: &'a RunFolder) -> Reader<'a> {
         let (logs, applications) = (Logs::default(), Applications::default());
-        Reader { folder, names: Names::default(), gaps: Vec::new(), logs, applications }
+        let (entries, applied) = (Vec::new(), Vec::new());
+        Reader { folder, names: Names::default(), gaps: Vec::new(), logs, applications, entries, applied }
     }
 
     pub(super) fn gap(&mut self, node: usize, lost: Kinds, path: &Path, line: u32, text: String) {

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use mkraft_proto::evidence::Line;
@@ -29,13 +29,15 @@ const BATCH_LINES: usize = 512;
 const BATCHES_MAX: usize = 8;
 
 /// Hands each line to `take`, until it returns an error.
-pub fn each_line<E>(path: &Path, mut take: impl FnMut(Text) -> Result<(), E>) -> io::Result<Result<(), E>> {
+///
+/// Lines are lent: who has made them also lets go of them, so that two threads do not meet at the allocator's lock.
+pub fn each_line<E>(path: &Path, mut take: impl FnMut(&Text) -> Result<(), E>) -> io::Result<Result<(), E>> {
     let file = File::open(path)?;
     let ahead = file.metadata()?.len() >= AHEAD_BYTES_MIN;
     let mut lines = Lines { file: BufReader::with_capacity(1 << 18, file), text: Vec::new() };
     if !ahead {
         while let Some(text) = lines.next()? {
-            if let Err(error) = take(text) {
+            if let Err(error) = take(&text) {
                 return Ok(Err(error));
             }
         }
@@ -43,8 +45,9 @@ pub fn each_line<E>(path: &Path, mut take: impl FnMut(Text) -> Result<(), E>) ->
     }
     thread::scope(|scope| {
         let (send, receive) = sync_channel(BATCHES_MAX);
-        let parser = scope.spawn(move || lines.send_all(&send));
-        let taken = take_all(receive, &mut take);
+        let (give_back, used) = channel();
+        let parser = scope.spawn(move || lines.send_all(&send, &used));
+        let taken = take_all(receive, give_back, &mut take);
         match parser.join() {
             Ok(read) => read.map(|()| taken),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -53,8 +56,23 @@ pub fn each_line<E>(path: &Path, mut take: impl FnMut(Text) -> Result<(), E>) ->
 }
 
 /// Consumes the channel: the parser must see that nobody listens any more.
-fn take_all<E>(batches: Receiver<Vec<Text>>, take: &mut impl FnMut(Text) -> Result<(), E>) -> Result<(), E> {
-    batches.into_iter().flatten().try_for_each(take)
+fn take_all<E>(
+    batches: Receiver<Vec<Text>>,
+    give_back: Sender<Vec<Text>>,
+    take: &mut impl FnMut(&Text) -> Result<(), E>,
+) -> Result<(), E> {
+    for batch in batches {
+        batch.iter().try_for_each(&mut *take)?;
+        // A parser that has ended needs none.
+        _ = give_back.send(batch);
+    }
+    Ok(())
+}
+
+/// A line with its newline.
+fn parse(text: &[u8]) -> Text {
+    let line = Line::by_hand(text).map_or_else(|| serde_json::from_slice(text), Ok);
+    line.map_or_else(|error| Text::NotEvidence(error.to_string()), Text::Line)
 }
 
 struct Lines {
@@ -64,18 +82,24 @@ struct Lines {
 
 impl Lines {
     fn next(&mut self) -> io::Result<Option<Text>> {
+        let ahead = self.file.fill_buf()?;
+        // Nearly every line stands in the buffer as a whole, and need not be copied.
+        if let Some(end) = memchr::memchr(b'\n', ahead) {
+            let text = parse(&ahead[..=end]);
+            self.file.consume(end + 1);
+            return Ok(Some(text));
+        }
         self.text.clear();
         if self.file.read_until(b'\n', &mut self.text)? == 0 {
             return Ok(None);
         }
-        if self.text.last() != Some(&b'\n') {
-            return Ok(Some(Text::Cut(self.text.clone())));
-        }
-        let line = Line::by_hand(&self.text).map_or_else(|| serde_json::from_slice(&self.text), Ok);
-        Ok(Some(line.map_or_else(|error| Text::NotEvidence(error.to_string()), Text::Line)))
+        Ok(Some(match self.text.last() {
+            Some(b'\n') => parse(&self.text),
+            _ => Text::Cut(self.text.clone()),
+        }))
     }
 
-    fn send_all(mut self, send: &SyncSender<Vec<Text>>) -> io::Result<()> {
+    fn send_all(mut self, send: &SyncSender<Vec<Text>>, used: &Receiver<Vec<Text>>) -> io::Result<()> {
         let mut batch = Vec::with_capacity(BATCH_LINES);
         loop {
             match self.next()? {
@@ -83,8 +107,12 @@ impl Lines {
                 // Whether anybody still listens matters no more.
                 None => return Ok(_ = send.send(batch)),
             }
-            if batch.len() == BATCH_LINES && send.send(std::mem::take(&mut batch)).is_err() {
-                return Ok(());
+            if batch.len() == BATCH_LINES {
+                let mut next = used.try_recv().unwrap_or_default();
+                next.clear();
+                if send.send(std::mem::replace(&mut batch, next)).is_err() {
+                    return Ok(());
+                }
             }
         }
     }

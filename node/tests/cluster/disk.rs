@@ -11,8 +11,12 @@ use mkraft_node::raft::{
     WriteId,
 };
 
-/// What a state machine is made of here: all that it ever applied.
-pub type State = Arc<Vec<Entry>>;
+/// What a snapshot holds: the machine's own bytes, and beside them all that it ever applied.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    pub applied: Arc<Vec<Entry>>,
+    pub bytes: Arc<[u8]>,
+}
 
 /// What a restart would find.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -9,6 +9,7 @@
 //! - `random`: the one source of chance.
 //! - `words`: messages, entries and roles as the traces and scripts spell them.
 //! - `disk`: what is durable, what is being written, what a crash leaves.
+//! - `ledger`: what commands mean.
 //! - `server`: a core, its disk and its state machine.
 //! - `witness`: the invariants, over all servers and boots.
 
@@ -16,6 +17,7 @@
 
 pub mod disk;
 pub mod lab;
+pub mod ledger;
 pub mod random;
 pub mod server;
 pub mod swarm;

@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use mkraft_node::machine::{Applied, Machine};
 use mkraft_node::raft::{
     Accept, Configuration, Effects, Entry, Index, Input, Message, NodeId, Options, Raft, Reply, Snapshot,
-    Write,
+    Write, WriteId,
 };
 
 use super::disk::{Disk, State};
+use super::ledger::Ledger;
 
 /// The state of each digest, wherever it was taken.
 pub type States = std::collections::BTreeMap<u64, State>;
@@ -23,9 +25,14 @@ pub struct Server {
     pub boot: u64,
     pub disk: Disk,
     /// What the state machine has applied: by itself, or in the snapshot it began with.
-    pub applied: State,
+    pub applied: Arc<Vec<Entry>>,
+    pub machine: Machine<Ledger>,
     /// Snapshots that are being written or read, oldest first; a crash ends them.
     pub jobs: VecDeque<Job>,
+    /// Like a node's driver it does nothing else until its write is durable; without, the disk works beside it.
+    waits: bool,
+    /// What it does when the write it waits for is durable.
+    held: Option<(Write, Effects)>,
     options: Options,
     configuration: Configuration,
     core: Option<Raft>,
@@ -41,27 +48,38 @@ pub enum Job {
 }
 
 /// What carrying out effects asked of the world outside.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outcome {
     /// May leave now; what waits for the disk comes with its completion.
     pub send: Vec<Message>,
     pub wrote: Option<Write>,
     pub installed: Option<Snapshot>,
-    pub applied: Vec<Entry>,
+    pub applied: Vec<(Entry, Applied)>,
     pub replies: Vec<Reply>,
     /// New ones.
     pub jobs: usize,
 }
 
+/// Some writes became durable; `id` is the last of them.
+pub struct Written {
+    pub id: WriteId,
+    pub release: Vec<Message>,
+    /// Of a server that waited: what it wrote, and what it does now.
+    pub held: Option<(Write, Effects)>,
+}
+
 impl Server {
     /// Not yet booted.
-    pub fn new(options: Options, configuration: Configuration) -> Server {
+    pub fn new(options: Options, configuration: Configuration, waits: bool) -> Server {
         Server {
             id: options.id,
             boot: 0,
             disk: Disk::default(),
-            applied: State::default(),
+            applied: Arc::default(),
+            machine: Machine::new(Ledger::default()),
             jobs: VecDeque::new(),
+            waits,
+            held: None,
             options,
             configuration,
             core: None,
@@ -72,7 +90,10 @@ impl Server {
     pub fn boot(&mut self) -> Effects {
         assert!(self.core.is_none(), "{} already runs", self.id);
         self.boot += 1;
-        self.applied = self.disk.durable.snapshot().map(|(_, state)| state.clone()).unwrap_or_default();
+        match self.disk.durable.snapshot().map(|(_, state)| state.clone()) {
+            Some(state) => self.adopt(&state),
+            None => (self.applied, self.machine) = (Arc::default(), Machine::new(Ledger::default())),
+        }
         let seed = self.options.seed.wrapping_add(self.boot);
         let options = Options { seed, ..self.options.clone() };
         let (core, effects) = Raft::new(options, self.disk.initial(self.configuration.clone()));
@@ -83,6 +104,7 @@ impl Server {
     /// The oldest `kept` writes under way make it to the disk.
     pub fn crash(&mut self, kept: usize) {
         self.core = None;
+        self.held = None;
         self.jobs.clear();
         self.receiving = None;
         self.disk.crash(kept);
@@ -92,48 +114,85 @@ impl Server {
         self.core.is_some()
     }
 
+    /// It takes no input before its write is durable.
+    pub fn is_waiting(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub fn core(&self) -> Option<&Raft> {
         self.core.as_ref()
     }
 
     /// None while it is down.
     pub fn step(&mut self, input: Input) -> Option<Effects> {
+        assert!(self.held.is_none(), "{} is given {input:?} while it waits for its disk", self.id);
         self.core.as_mut().map(|core| core.step(input))
     }
 
     /// In the order of the fields; only the disk takes its time, and who carries snapshots.
-    pub fn carry_out(&mut self, effects: Effects) -> Outcome {
-        let Effects { mut send, persist, send_durable, install, apply, reply, accept, take } = effects;
-        let jobs = self.jobs.len();
+    pub fn carry_out(&mut self, mut effects: Effects) -> Outcome {
+        let mut send = std::mem::take(&mut effects.send);
+        let persist = effects.persist.take();
         let wrote = persist.as_ref().map(|persist| persist.write.clone());
+        if let (true, Some(write)) = (self.waits, &wrote) {
+            self.disk.submit(persist, std::mem::take(&mut effects.send_durable));
+            self.held = Some((write.clone(), effects));
+            return Outcome { send, wrote, ..Outcome::default() };
+        }
+        let Effects { send_durable, install, apply, reply, accept, take, .. } = effects;
+        let jobs = self.jobs.len();
         send.extend(self.disk.submit(persist, send_durable));
         if let Some(snapshot) = &install {
             let placed = self.disk.durable.snapshots.iter();
             let state = placed.filter(|(found, _)| found == snapshot).map(|(_, state)| state).next_back();
             let state =
                 state.unwrap_or_else(|| panic!("{} installs {snapshot:?}, which it has not", self.id));
-            self.applied = state.clone();
+            self.adopt(&state.clone());
         }
-        Arc::make_mut(&mut self.applied).extend(apply.iter().cloned());
+        let mut applied = Vec::with_capacity(apply.len());
+        for entry in apply {
+            Arc::make_mut(&mut self.applied).push(entry.clone());
+            let effect = self.machine.apply(&entry);
+            applied.push((entry, effect));
+        }
         if take {
             self.take();
         }
         accept.into_iter().for_each(|accept| self.keep(accept));
         let jobs = self.jobs.len() - jobs;
-        Outcome { send, wrote, installed: install, applied: apply, replies: reply, jobs }
+        Outcome { send, wrote, installed: install, applied, replies: reply, jobs }
+    }
+
+    /// The oldest `count` writes under way are durable, with one completion for them all.
+    pub fn written(&mut self, count: usize) -> Option<Written> {
+        let completion = self.disk.complete(count)?;
+        Some(Written { id: completion.id, release: completion.release, held: self.held.take() })
+    }
+
+    fn adopt(&mut self, state: &State) {
+        self.applied = state.applied.clone();
+        let machine = Machine::restore(&*state.bytes);
+        self.machine = machine.unwrap_or_else(|error| panic!("{} cannot read a state: {error}", self.id));
+    }
+
+    /// All of the machine, as a snapshot of it would be written.
+    pub fn state(&self) -> State {
+        let mut bytes = Vec::new();
+        self.machine.freeze().write_to(&mut bytes).unwrap_or_else(|error| panic!("memory fails: {error}"));
+        State { applied: self.applied.clone(), bytes: bytes.into() }
     }
 
     fn take(&mut self) {
         let applied = self.applied_index();
         let Some(core) = &self.core else { return };
         let (position, configuration) = core.snapshot_at(applied);
+        let state = self.state();
         let mut hasher = DefaultHasher::new();
-        for entry in &*self.applied {
-            (entry.index, entry.term, &entry.payload).hash(&mut hasher);
-        }
+        (position, &state.bytes).hash(&mut hasher);
+        // An entry counts for one byte.
         let bytes = self.applied.len() as u64;
         let snapshot = Snapshot { position, configuration, bytes, digest: hasher.finish() };
-        self.jobs.push_back(Job::Take(snapshot, self.applied.clone()));
+        self.jobs.push_back(Job::Take(snapshot, state));
     }
 
     fn keep(&mut self, Accept { snapshot, number, last }: Accept) {

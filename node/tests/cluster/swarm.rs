@@ -18,11 +18,14 @@ pub struct Swarm {
     pub delay_max: u64,
     /// Messages that take up to `STRAGGLER_MAX`.
     pub stragglers: u64,
-    /// Requests for votes that do, so that they come when the logs have moved on.
+    /// Requests for votes, and to campaign, that do: they come when the logs have moved on.
     pub straggling_candidates: u64,
+    /// Acknowledgements that take up to `LATE_ANSWER_MAX`: a leader hears late that it was followed.
+    pub late_answers: u64,
     /// What is sent over a cut link arrives after the heal, instead of never.
     pub cuts_hold: bool,
-    pub one_way_cuts: bool,
+    /// From one server to another, or between the two.
+    pub cut_links: bool,
     pub partitions: bool,
     pub isolations: bool,
     pub crashes: bool,
@@ -32,14 +35,20 @@ pub struct Swarm {
     pub crashes_in_elections: u64,
     /// Ticks that a crashed server stays down, at most.
     pub down_max: u64,
+    /// Of the crashes, those after which a server stays away for up to `ABSENCE_MAX` ticks, while the others move on.
+    pub absences: u64,
     pub pauses: bool,
     pub write_max: u64,
+    /// Servers do nothing else until their writes are durable, as a node's driver; without, disks work beside them.
+    pub waits_for_disk: bool,
     /// A completion may reach its core long after the write.
     pub late_completions: bool,
     /// Inputs are gathered, and their effects carried out as one.
     pub batches: bool,
     /// Ticks are longer or shorter from node to node.
     pub drift: bool,
+    /// That write, each one thing at a time.
+    pub clients: u64,
     /// Units from one request of the clients to the next.
     pub request_every: u64,
     pub reads: u64,
@@ -80,12 +89,16 @@ pub struct Swarm {
 }
 
 pub const STRAGGLER_MAX: u64 = 250;
+pub const LATE_ANSWER_MAX: u64 = 150;
 pub const LATE_COMPLETION_MAX: u64 = 120;
+pub const ABSENCE_MAX: u64 = 90;
 
 impl Swarm {
     pub fn draw(random: &mut Random) -> Swarm {
-        let compacts = random.percent(60);
+        let compacts = random.percent(75);
         let changes = random.percent(60);
+        // With little in the log, whoever was away needs a snapshot.
+        let entries_max = if random.percent(50) { 8 } else { 40 };
         Swarm {
             nodes: [1, 2, 3, 3, 3, 3, 4, 5, 5, 5][random.between(0, 9) as usize],
             loss: some(random, 1, 15),
@@ -94,19 +107,23 @@ impl Swarm {
             delay_max: if random.percent(50) { 3 } else { random.between(5, 40) },
             stragglers: some(random, 1, 5),
             straggling_candidates: some(random, 20, 80),
+            late_answers: if random.percent(25) { random.between(10, 50) } else { 0 },
             cuts_hold: random.percent(50),
-            one_way_cuts: random.percent(50),
+            cut_links: random.percent(50),
             partitions: random.percent(50),
             isolations: random.percent(50),
             crashes: random.percent(50),
             sudden_crashes: random.percent(30),
             crashes_in_elections: some(random, 2, 15),
             down_max: if random.percent(50) { 3 } else { 40 },
+            absences: some(random, 10, 60),
             pauses: random.percent(50),
             write_max: if random.percent(50) { 2 } else { random.between(10, 60) },
+            waits_for_disk: random.percent(40),
             late_completions: random.percent(30),
             batches: random.percent(40),
             drift: random.percent(40),
+            clients: random.between(1, 8),
             request_every: random.between(4, 40),
             reads: if random.percent(70) { random.between(10, 90) } else { 0 },
             fault_every: if random.percent(50) { random.between(20, 80) } else { random.between(80, 400) },
@@ -114,7 +131,7 @@ impl Swarm {
             append_bytes_max: random.between(1, 200) as usize,
             inflight_bytes_max: random.between(1, 400) as usize,
             uncommitted_entries_max: random.between(3, 100),
-            compact_entries: if compacts { random.between(1, 40) } else { u64::MAX },
+            compact_entries: if compacts { random.between(1, entries_max) } else { u64::MAX },
             compact_bytes: if compacts && random.percent(50) {
                 random.between(100, 2000) as usize
             } else {
@@ -137,6 +154,46 @@ impl Swarm {
             leases: random.percent(40),
             patience: some(random, 1, 2) as u32,
         }
+    }
+
+    /// Each feature, and whether it is drawn in.
+    pub fn features(&self) -> Vec<(&'static str, bool)> {
+        vec![
+            ("loss", self.loss > 0),
+            ("duplicates", self.duplicates > 0),
+            ("reorder", self.reorder),
+            ("long delays", self.delay_max > 3),
+            ("stragglers", self.stragglers > 0),
+            ("straggling candidates", self.straggling_candidates > 0),
+            ("late answers", self.late_answers > 0),
+            ("cuts hold", self.cuts_hold),
+            ("cut links", self.cut_links),
+            ("partitions", self.partitions),
+            ("isolations", self.isolations),
+            ("crashes", self.crashes),
+            ("sudden crashes", self.sudden_crashes),
+            ("crashes in elections", self.crashes_in_elections > 0),
+            ("crashes in snapshots", self.crashes_in_snapshots > 0),
+            ("long absences", self.absences > 0),
+            ("pauses", self.pauses),
+            ("slow disks", self.write_max > 2),
+            ("waits for disk", self.waits_for_disk),
+            ("late completions", self.late_completions),
+            ("batches", self.batches),
+            ("clock drift", self.drift),
+            ("compaction", self.compact_entries < u64::MAX),
+            ("slow snapshots", self.snapshot_max > 3),
+            ("spoiled snapshots", self.spoiled_snapshots > 0),
+            ("damaged snapshots", self.damaged_snapshots > 0),
+            ("membership changes", self.changes > 0),
+            ("spare nodes", self.spares > 0),
+            ("transfers", self.transfers > 0),
+            ("reads", self.reads > 0),
+            ("reads on followers", self.reads > 0 && self.reads_here > 0),
+            ("leases", self.leases),
+            ("patience", self.patience > 0),
+            ("more than three voters", self.nodes > 3),
+        ]
     }
 }
 

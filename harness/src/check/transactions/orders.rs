@@ -224,7 +224,6 @@ impl Elements {
         for (position, value) in order.read.iter().enumerate() {
             let known = self.known(key, value);
             let writer = known.map(|known| self.all[known].writer);
-            let value = bare(value);
             match writer {
                 Some(writer) if transactions.list[writer as usize].ended != Ended::Fail => {
                     if let Some(known) = known {
@@ -234,14 +233,19 @@ impl Elements {
                     continue;
                 }
                 Some(writer) => flaws.add(Kind::AbortedRead, &[reader(position), writer], |key| {
+                    let value = bare(value);
                     format!("T1 read {value} of {key}, and T2, which appended it, failed for certain")
                 }),
                 None if transactions.incomplete => {
-                    let text =
-                        format!("{} has {value}, and what appended it is not known", flaws.words.key(key));
+                    let text = format!(
+                        "{} has {}, and what appended it is not known",
+                        flaws.words.key(key),
+                        bare(value)
+                    );
                     tally.doubt(flaws.words.finding(text, &[reader(position)]));
                 }
                 None => flaws.add(Kind::Garbage, &[reader(position)], |key| {
+                    let value = bare(value);
                     format!("T1 read {value} of {key}, which nobody ever appended")
                 }),
             }

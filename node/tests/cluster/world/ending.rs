@@ -4,6 +4,9 @@ use mkraft_node::raft::Raft;
 
 use super::*;
 
+/// Rounds of a write and a read at the end of a history.
+const CLOSING_MAX: usize = 200;
+
 impl World {
     pub(super) fn heal_for_good(&mut self) {
         self.calm = true;
@@ -13,6 +16,37 @@ impl World {
             if !self.servers[&id].is_up() {
                 self.boot(id);
             }
+        }
+    }
+
+    /// One leads, and all members have all of its log and know it committed.
+    pub(super) fn is_in_line(&self) -> bool {
+        let mut leaders = self.servers.keys().filter(|id| self.role(**id) == Some(RoleName::Leader));
+        let (Some(&leader), None) = (leaders.next(), leaders.next()) else { return false };
+        let counts = self.witness.counts(leader);
+        let Some(last) = self.servers[&leader].core().map(|core| core.status().last) else { return false };
+        let in_line = |id: &NodeId| {
+            let server = &self.servers[id];
+            let status = server.core().map(|core| core.status());
+            let idle = server.disk.outstanding() == 0 && server.applied_index() == last;
+            idle && status.is_some_and(|status| {
+                (status.last, status.commit, status.leader) == (last, last, Some(leader))
+            })
+        };
+        !counts.is_joint()
+            && counts.members().iter().all(in_line)
+            && self.witness.open_reads(&self.servers) == 0
+    }
+
+    /// A history in which some kind of operation never succeeds shows nothing.
+    pub(super) fn close_history(&mut self, leader: NodeId) {
+        for _ in 0..CLOSING_MAX {
+            if self.evidence.as_ref().is_none_or(|evidence| evidence.shows_all()) {
+                return;
+            }
+            self.write(leader);
+            self.read(leader, false);
+            self.run_until(self.now + TICK);
         }
     }
 

@@ -7,23 +7,29 @@
 //! trouble are a feature in `swarm` and an arm in [`World::fault`]; new kinds of requests an arm in
 //! [`World::request`].
 
+mod clients;
 mod ending;
+mod evidence;
 mod network;
 mod servers;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 
 use mkraft_node::raft::{
     Body, Change, Configuration, Effects, Input, Message, NodeId, Options, Proposal, RequestId, RoleName,
     Status, Term, Write, WriteId,
 };
 
+use clients::Clients;
+use evidence::Evidence;
+
 use super::random::Random;
 use super::server::{Outcome, Server};
-use super::swarm::{LATE_COMPLETION_MAX, STRAGGLER_MAX, Swarm};
+use super::swarm::{ABSENCE_MAX, LATE_ANSWER_MAX, LATE_COMPLETION_MAX, STRAGGLER_MAX, Swarm};
 use super::witness::{Seen, Servers, Witness};
 use super::words;
 
@@ -36,6 +42,8 @@ const RECOVERY_TIMEOUTS: u64 = 15;
 const INSTALLATION: u64 = 80 * TICK;
 /// From the last requests until all must have heard of them.
 const LAST_WORDS: u64 = 30 * TICK;
+/// How often it is seen whether that is so.
+const LOOK_EVERY: u64 = 3 * TICK;
 /// With more than this, a paused server finds no further messages when it wakes.
 const PAUSED_INBOX_MAX: usize = 100;
 
@@ -64,8 +72,10 @@ pub struct World {
     paused: BTreeSet<NodeId>,
     ticks: BTreeMap<NodeId, u64>,
     requests: RequestId,
+    clients: Clients,
     calm: bool,
     trace: Trace,
+    evidence: Option<Evidence>,
 }
 
 #[derive(Debug)]
@@ -80,19 +90,12 @@ enum Event {
     /// The oldest snapshot that this boot has under way is done.
     Carried(NodeId, u64),
     Request,
-    /// A client asks this server, whatever it has become.
+    /// A client asks this server, whatever it has become; or for an answer of its own.
     Read(NodeId),
+    ReadHere(NodeId),
     Fault,
     Restart(NodeId),
     Wake(NodeId),
-}
-
-enum Ask {
-    Write,
-    Read,
-    ReadHere,
-    Change(Change),
-    Transfer(Option<NodeId>),
 }
 
 /// A hash over all lines, which are printed only for who replays.
@@ -104,34 +107,61 @@ struct Trace {
 pub struct Finished {
     pub hash: u64,
     pub seen: Seen,
+    /// Each feature, and whether it was drawn in.
+    pub features: Vec<(&'static str, bool)>,
 }
 
-pub fn run(seed: u64, print: bool) -> Finished {
-    let mut world = World::new(seed, print);
+/// What to make of a schedule beside its hash.
+#[derive(Clone, Copy, Default)]
+pub struct Telling<'a> {
+    /// All that happens.
+    pub print: bool,
+    /// Where the run folder goes. It is that of nodes as they are: they wait for their disks, which do not rot.
+    pub evidence: Option<&'a Path>,
+}
+
+pub fn run(seed: u64, telling: Telling<'_>) -> Finished {
+    let mut world = World::new(seed, telling);
     world.schedule(0, Event::Request);
     world.schedule(0, Event::Fault);
     world.run_until(CHAOS);
     world.heal_for_good();
-    let recovered = CHAOS + INSTALLATION + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
-    world.run_until(recovered);
+    let recovery = INSTALLATION + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
+    // What chaos has sent on its way may still depose a leader, and a transfer may be under way.
+    world.run_until(CHAOS + STRAGGLER_MAX + 2 * u64::from(world.swarm.election_ticks) * TICK);
+    world.run_until_true(CHAOS + recovery, World::is_in_line);
     let leader = world.sole_leader();
-    let last = world.ask(leader, Ask::Write);
-    let read = world.ask(leader, Ask::Read);
-    world.run_until(recovered + LAST_WORDS);
+    world.close_history(leader);
+    let last = world.write(leader);
+    let read = world.read(leader, false);
+    world.run_until_true(world.now + LAST_WORDS, |world| {
+        world.is_in_line() && world.witness.is_done(last) && world.witness.is_done(read)
+    });
     world.check_recovered(leader, last, read);
-    Finished { hash: world.trace.hash.finish(), seen: world.witness.seen }
+    if let Some(evidence) = world.evidence.take() {
+        let written = evidence.finish(world.now, &world.servers);
+        written.unwrap_or_else(|error| panic!("failed to write the run folder of seed {seed}: {error}"));
+    }
+    let features = world.swarm.features();
+    Finished { hash: world.trace.hash.finish(), seen: world.witness.seen, features }
 }
 
 impl World {
-    fn new(seed: u64, print: bool) -> World {
+    fn new(seed: u64, telling: Telling<'_>) -> World {
         let mut random = Random::new(seed);
-        let swarm = Swarm::draw(&mut random);
+        let mut swarm = Swarm::draw(&mut random);
+        if telling.evidence.is_some() {
+            (swarm.waits_for_disk, swarm.damaged_snapshots) = (true, 0);
+        }
+        let evidence = telling.evidence.map(|root| {
+            let election_ms = u64::from(swarm.election_ticks) * TICK;
+            Evidence::new(evidence::folder(root, seed), seed, election_ms)
+        });
         let voters: BTreeSet<NodeId> = (1..=swarm.nodes).map(NodeId).collect();
         let all = (1..=swarm.nodes + swarm.spares).map(NodeId);
         let configuration = Configuration { voters, ..Default::default() };
         let promote_lag_entries_max = swarm.promote_lag_entries_max;
         let mut world = World {
-            swarm,
             servers: Servers::new(),
             witness: Witness::new(configuration.clone(), promote_lag_entries_max),
             now: 0,
@@ -144,8 +174,11 @@ impl World {
             paused: BTreeSet::new(),
             ticks: BTreeMap::new(),
             requests: 0,
+            clients: Clients::new(swarm.clients),
+            swarm,
             calm: false,
-            trace: Trace { hash: DefaultHasher::new(), print },
+            trace: Trace { hash: DefaultHasher::new(), print: telling.print },
+            evidence,
             random,
         };
         world.trace.note(0, format_args!("{:?}", world.swarm));
@@ -171,7 +204,8 @@ impl World {
             };
             let first =
                 if configuration.voters.contains(&id) { configuration.clone() } else { Default::default() };
-            world.servers.insert(id, Server::new(options, first));
+            let server = Server::new(options, first, world.swarm.waits_for_disk);
+            world.servers.insert(id, server);
             // A lease is good within a bound on the drift.
             let (least, most) = if world.swarm.leases { (9, 11) } else { (5, 25) };
             let drift = if world.swarm.drift { world.random.between(least, most) } else { TICK };
@@ -194,6 +228,13 @@ impl World {
         self.now = end;
     }
 
+    /// Until `fact` is seen, or the time to come to it is over.
+    fn run_until_true(&mut self, end: u64, fact: impl Fn(&World) -> bool) {
+        while self.now < end && !fact(self) {
+            self.run_until(end.min(self.now + LOOK_EVERY));
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::Tick(id) => {
@@ -204,11 +245,11 @@ impl World {
                 }
             }
             Event::Arrive(message) => {
-                self.trace.note(self.now, format_args!("{}", words::message(&message)));
+                self.trace.arrives(self.now, &message);
                 self.offer(message.to, Input::Message(message));
             }
             Event::Drain(id) => {
-                if !self.paused.contains(&id) {
+                if !self.paused.contains(&id) && !self.servers[&id].is_waiting() {
                     let inputs = self.inbox.remove(&id).unwrap_or_default();
                     self.process(id, inputs);
                 }
@@ -230,8 +271,9 @@ impl World {
                 self.schedule(every, Event::Fault);
                 self.fault();
             }
-            Event::Read(id) if !self.calm && self.servers[&id].is_up() => drop(self.ask(id, Ask::Read)),
-            Event::Request | Event::Fault | Event::Read(_) => {}
+            Event::Read(id) if !self.calm && self.servers[&id].is_up() => drop(self.read(id, false)),
+            Event::ReadHere(id) if !self.calm && self.servers[&id].is_up() => drop(self.read(id, true)),
+            Event::Request | Event::Fault | Event::Read(_) | Event::ReadHere(_) => {}
             Event::Restart(id) => {
                 if !self.servers[&id].is_up() {
                     self.boot(id);
@@ -266,6 +308,15 @@ impl World {
 }
 
 impl Trace {
+    /// The most frequent line by far: its words are made only for who reads them.
+    fn arrives(&mut self, now: u64, message: &Message) {
+        self.hash.write_u64(now);
+        (message.from, message.to, message.term, words::facts(&message.body)).hash(&mut self.hash);
+        if self.print {
+            println!("{now:>6} {}", words::message(message));
+        }
+    }
+
     fn note(&mut self, now: u64, line: fmt::Arguments<'_>) {
         struct Into<'a>(&'a mut DefaultHasher);
         impl fmt::Write for Into<'_> {
