@@ -13,7 +13,8 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 use super::{
-    Direction, Folders, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration, queue, wire,
+    Direction, Folders, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration,
+    queue, wire,
 };
 use crate::causes::with_causes;
 use crate::driver::{Event, Inbox};
