@@ -38,7 +38,7 @@ const TICK: u64 = 10;
 const CHAOS: u64 = 180 * TICK;
 /// From the heal until a leader must have brought all into line, in least election timeouts.
 const RECOVERY_TIMEOUTS: u64 = 15;
-/// For who needs a snapshot: its chunks come at a bounded rate.
+/// For who needs a snapshot, beside the time that all chunks to all servers take at their bounded rate.
 const INSTALLATION: u64 = 80 * TICK;
 /// From the last requests until all must have heard of them.
 const LAST_WORDS: u64 = 30 * TICK;
@@ -126,7 +126,7 @@ pub fn run(seed: u64, telling: Telling<'_>) -> Finished {
     world.schedule(0, Event::Fault);
     world.run_until(CHAOS);
     world.heal_for_good();
-    let recovery = INSTALLATION + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
+    let recovery = world.installation() + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
     // What chaos has sent on its way may still depose a leader, and a transfer may be under way.
     world.run_until(CHAOS + STRAGGLER_MAX + 2 * u64::from(world.swarm.election_ticks) * TICK);
     world.run_until_true(CHAOS + recovery, World::is_in_line);
@@ -226,6 +226,12 @@ impl World {
             self.happen(event);
         }
         self.now = end;
+    }
+
+    fn installation(&self) -> u64 {
+        let entries = self.servers.values().map(|server| server.applied.len() as u64).max().unwrap_or(0);
+        let chunks = entries.div_ceil(self.swarm.chunk_entries) * self.servers.len() as u64;
+        INSTALLATION + 2 * chunks.div_ceil(self.swarm.chunks_per_tick) * TICK
     }
 
     /// Until `fact` is seen, or the time to come to it is over.
