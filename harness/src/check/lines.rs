@@ -231,11 +231,13 @@ impl Reader<'_> {
             Event::Snapshot { index, term, digest, installed } => {
                 Act::Snapshot { index, term, digest, installed }
             }
-            Event::Config { index, ref voters, ref outgoing, .. } => {
+            Event::Config { index, ref voters, ref outgoing, ref learners } => {
                 let mut refer = |list: &[String]| list.iter().map(|name| names.of(name)).collect();
-                let (voters, outgoing) = (refer(voters), refer(outgoing));
-                Act::Config(Box::new(ConfigAct { index, voters, outgoing }))
+                let (voters, outgoing, learners) = (refer(voters), refer(outgoing), refer(learners));
+                Act::Config(Box::new(ConfigAct { index, voters, outgoing, learners }))
             }
+            // For people: what a client may ask again no check needs to know.
+            Event::Sessions { .. } => return Ok(()),
             Event::Stop { .. } => Act::Stop,
         };
         self.fact(open, line, act);

@@ -9,6 +9,7 @@ mod by_index;
 mod causes;
 mod clients;
 mod commit_quorum;
+mod configurations;
 mod durability;
 mod elected;
 mod election_safety;

@@ -189,8 +189,10 @@ impl Replay {
             Act::Truncate { after } => self.log.truncate(*after),
             Act::Commit { index, .. } => self.commit = self.commit.max(*index),
             Act::Apply { .. } => {}
-            Act::Snapshot { index, installed, .. } => {
-                if *installed && self.log.place(*index).is_none() {
+            Act::Snapshot { index, term, installed, .. } => {
+                let place = self.log.place(*index).and_then(|place| held.get(place as usize));
+                let holds = place.is_some_and(|held| u64::from(held.entry.term) == *term);
+                if *installed && !holds {
                     self.log = self.log.anew_after(*index, UNKNOWN);
                 }
             }

@@ -9,7 +9,7 @@ mod folders;
 mod kv;
 mod outbound;
 mod raft;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,6 +29,7 @@ use folders::Folders;
 
 use crate::driver::Inbox;
 use crate::raft::{Message, NodeId, Status};
+use crate::storage::Known;
 
 /// Envelopes to one peer that its stream has not taken yet.
 const QUEUE: usize = 1024;
@@ -153,6 +154,8 @@ pub struct Transport {
     pub peers: BTreeMap<NodeId, String>,
     /// Which data folder this node keeps.
     pub folder: u128,
+    /// Which its peers keep.
+    pub known: Known,
     pub inbox: Inbox,
     pub outbox: Outbox,
     pub status: watch::Receiver<NodeStatus>,
@@ -180,16 +183,16 @@ impl Transport {
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let Transport { id, peers, folder, inbox, outbox, status } = self;
-        let folders = Folders::new(folder);
+        let Transport { id, peers, folder, known, inbox, outbox, status } = self;
+        let folders = Folders::new(folder, known);
         for (&peer, address) in &peers {
             let (inbox, outbox, folders) = (inbox.clone(), outbox.clone(), folders.clone());
             tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox, outbox, folders));
         }
-        let known: BTreeSet<NodeId> = peers.keys().copied().collect();
-        let raft = raft::Service::new(id, known.clone(), inbox.clone(), outbox, folders);
+        let ids: BTreeSet<NodeId> = peers.keys().copied().collect();
+        let raft = raft::Service::new(id, ids.clone(), inbox.clone(), outbox, folders);
         let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let admin = AdminServer::new(admin::Service::new(id, known, inbox.clone(), status));
+        let admin = AdminServer::new(admin::Service::new(id, ids, inbox.clone(), status));
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()

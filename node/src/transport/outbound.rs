@@ -77,7 +77,7 @@ async fn exchange(
     let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;
     let opened = opened.map_err(|_| Status::deadline_exceeded("not accepted in time"))??;
-    folders.check_signed(peer, opened.metadata())?;
+    folders.check_signed(peer, opened.metadata()).await?;
     let mut replies = opened.into_inner();
     on_open();
     while let Some(envelope) = replies.message().await? {
