@@ -214,7 +214,8 @@ fn a_cluster_that_was_stopped_as_a_whole_still_knows_its_folders_and_whom_it_beg
         cluster.wait("the others tell of it", || cluster.said(id).contains(refused));
     }
     let follows = |event: &Event| matches!(event, Event::Role { leader: Some(_), .. });
-    assert!(!cluster.told("n3").iter().any(follows), "nobody has spoken to it");
+    let told = cluster.told("n3");
+    assert!(!told.iter().any(follows), "somebody has spoken to it: {told:?}");
 
     cluster.terminate("n2");
     cluster.run("n2", &["--leases", "--voter", "n1", "--voter", "n2"]);

@@ -654,7 +654,7 @@ pub fn sudden(seed: u64) -> Run {
 
 /// A run that breaks no rule, in which the voters change, by way of joint configurations.
 pub fn changing(seed: u64) -> Run {
-    world(seed, None, seed % 2 == 0, true)
+    world(seed, None, seed.is_multiple_of(2), true)
 }
 
 fn world(seed: u64, bug: Option<Bug>, sudden: bool, changing: bool) -> Run {

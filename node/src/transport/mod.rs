@@ -117,6 +117,11 @@ struct Registration {
     epoch: u64,
 }
 
+/// What a stream takes its messages from; none come before its [`Registration`].
+fn queue() -> (mpsc::Sender<v1::Envelope>, mpsc::Receiver<v1::Envelope>) {
+    mpsc::channel(QUEUE)
+}
+
 impl Registration {
     /// Replaces the queue of an older stream, which has then ended for this node.
     fn new(
@@ -124,10 +129,10 @@ impl Registration {
         direction: Direction,
         peer: NodeId,
         epoch: u64,
-    ) -> (Registration, mpsc::Receiver<v1::Envelope>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        sender: mpsc::Sender<v1::Envelope>,
+    ) -> Registration {
         outbox.lock().of(direction).insert(peer, Queue { epoch, sender });
-        (Registration { outbox: outbox.clone(), direction, peer, epoch }, receiver)
+        Registration { outbox: outbox.clone(), direction, peer, epoch }
     }
 
     /// False once a newer stream of this peer has replaced this one.
@@ -215,10 +220,11 @@ mod tests {
     #[test]
     fn a_replaced_stream_no_longer_stands_and_takes_nothing_with_it() {
         let outbox = Outbox::default();
-        let (older, mut replies) = Registration::new(&outbox, Direction::Replies, NodeId(2), 1);
-        let (other, _) = Registration::new(&outbox, Direction::Requests, NodeId(2), 9);
+        let (sender, mut replies) = queue();
+        let older = Registration::new(&outbox, Direction::Replies, NodeId(2), 1, sender);
+        let other = Registration::new(&outbox, Direction::Requests, NodeId(2), 9, queue().0);
         assert!(older.stands());
-        let (newer, _newer_replies) = Registration::new(&outbox, Direction::Replies, NodeId(2), 2);
+        let newer = Registration::new(&outbox, Direction::Replies, NodeId(2), 2, queue().0);
         assert!(!older.stands() && newer.stands() && other.stands());
         assert!(replies.blocking_recv().is_none(), "the replaced queue has not ended");
         drop(older);

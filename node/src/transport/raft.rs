@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Direction, Folders, Outbox, Registration, wire};
+use super::{Direction, Folders, Outbox, Registration, queue, wire};
 use crate::driver::Inbox;
 use crate::raft::NodeId;
 
@@ -62,7 +62,8 @@ impl Raft for Service {
         let mut requests = request.into_inner();
         let peer = self.greeted_by(requests.message().await?).await?;
         let stream = 1 + self.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (registration, replies) = Registration::new(&self.outbox, Direction::Replies, peer, stream);
+        let (sender, replies) = queue();
+        let registration = Registration::new(&self.outbox, Direction::Replies, peer, stream, sender);
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             // Dropping the registration ends the queue, and with it the half of the stream that replies.
