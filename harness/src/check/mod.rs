@@ -32,6 +32,7 @@ mod reading;
 mod recovery;
 mod replay;
 mod results;
+mod snapshots;
 mod state_machine_safety;
 mod stream;
 mod term_monotonic;

@@ -231,7 +231,8 @@ impl Replay {
     fn boot(&mut self, held: &[Held], boot: &BootAct) {
         self.role = None;
         self.term = boot.term;
-        self.commit = boot.commit.max(boot.snapshot);
+        // What nobody holds, nobody knows to be committed: such a line is wrong, and durability tells so.
+        self.commit = boot.commit.min(boot.last).max(boot.snapshot);
         self.trusted = true;
         let base = self.log.after(boot.first - 1, held).unwrap_or(UNKNOWN);
         let base = if boot.first == 1 { ROOT } else { base };
