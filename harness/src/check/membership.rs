@@ -64,8 +64,10 @@ struct Followed<'e> {
     held: Vec<u64>,
     /// Up to where its newest snapshot reaches that a log can begin after.
     snapshot: u64,
-    /// A leader counts by an entry before its disk has it.
-    early: Option<Line<'e>>,
+    /// Of a leader, who counts by an entry before its disk has it.
+    early: Vec<Line<'e>>,
+    /// Entries that lines of this boot told of.
+    counted: BTreeSet<u64>,
 }
 
 impl<'e> Told<'e> {
@@ -88,29 +90,33 @@ impl<'e> Told<'e> {
     }
 
     fn follow(&mut self, node: NodeRef, facts: &'e Node, tally: &mut Tally) {
-        let (replay, held) = (Replay::default(), Vec::new());
-        let mut followed = Followed { facts, replay, held, snapshot: 0, early: None };
+        let mut followed = Followed::new(facts);
         for boot in &facts.boots {
             for (place, fact) in boot.facts.iter().enumerate() {
                 followed.take(fact, &mut self.entries);
-                let line = match config_of(fact) {
-                    Some(config) => Line { node, boot, fact, config },
-                    None => {
-                        match followed.early.take_if(|early| early.config.index <= followed.replay.log.last())
-                        {
-                            Some(early) => early,
-                            None => continue,
-                        }
+                let mut lines = followed.now_durable();
+                if let Some(config) = config_of(fact) {
+                    // Of two entries that came with one write, the second in the place of the first, only one is on the
+                    // disk.
+                    let next = boot.facts.get(place + 1).and_then(config_of);
+                    if next.is_none_or(|next| next.index > config.index) {
+                        lines.push(Line { node, boot, fact, config });
                     }
-                };
-                // Of two entries that came with one write, the second in the place of the first, only one is on the disk.
-                let next = boot.facts.get(place + 1).and_then(config_of);
-                let replaced = next.is_some_and(|next| next.index <= line.config.index);
-                if !replaced && let Err(finding) = self.line(&mut followed, line) {
-                    tally.violated(*finding);
                 }
+                let untold = followed.untold(fact).map(|index| self.untold(node, boot, fact, index));
+                let wrong = lines.into_iter().filter_map(|line| self.line(&mut followed, line).err());
+                wrong.for_each(|finding| tally.violated(*finding));
+                untold.into_iter().for_each(|finding| tally.violated(finding));
             }
         }
+    }
+
+    /// A leader tells that it counts by an entry before it has it on disk.
+    fn untold(&self, node: NodeRef, boot: &Boot, fact: &Fact, index: u64) -> Finding {
+        let name = self.evidence.name(node);
+        let text =
+            format!("{name} led and appended the configuration of entry {index}, and did not count by it");
+        Finding::new(text.clone(), [witness(boot, fact, text)])
     }
 
     fn line(&mut self, followed: &mut Followed<'e>, line: Line<'e>) -> Result<(), Box<Finding>> {
@@ -143,7 +149,7 @@ impl<'e> Told<'e> {
                 Ok(())
             }
             None if index > log.last() && followed.replay.leads() => {
-                followed.early = Some(line);
+                followed.early.push(line);
                 Ok(())
             }
             found => {
@@ -301,13 +307,34 @@ impl<'e> Told<'e> {
     }
 }
 
-impl Followed<'_> {
+impl<'e> Followed<'e> {
+    fn new(facts: &'e Node) -> Followed<'e> {
+        let (replay, early, counted) = (Replay::default(), Vec::new(), BTreeSet::new());
+        Followed { facts, replay, held: Vec::new(), snapshot: 0, early, counted }
+    }
+
+    /// What a leader had counted by, and the disk has now.
+    fn now_durable(&mut self) -> Vec<Line<'e>> {
+        let last = self.replay.log.last();
+        self.early.extract_if(.., |early| early.config.index <= last).collect()
+    }
+
+    /// A `config` entry in an append by a leader, of which no line has told.
+    fn untold(&self, fact: &Fact) -> Option<u64> {
+        let Act::Append { first, recovered: false, .. } = fact.act else { return None };
+        let leads = self.replay.leads() && self.replay.trusted;
+        let mut new = self.held.iter().filter(|&&held| held >= first);
+        new.find(|held| leads && !self.counted.contains(held)).copied()
+    }
+
     fn take(&mut self, fact: &Fact, entries: &mut BTreeSet<Identity>) {
         _ = self.replay.take(self.facts, fact);
         match &fact.act {
             Act::Boot(boot) => {
-                (self.snapshot, self.early) = (boot.snapshot, None);
+                self.snapshot = boot.snapshot;
                 self.held.clear();
+                self.early.clear();
+                self.counted.clear();
             }
             Act::Snapshot { index, installed: true, .. } => {
                 self.snapshot = *index;
@@ -315,9 +342,13 @@ impl Followed<'_> {
             }
             Act::Truncate { after } => {
                 self.held.retain(|held| held <= after);
-                self.early.take_if(|early| early.config.index > *after);
+                self.early.retain(|early| early.config.index <= *after);
             }
-            Act::Config(_) | Act::Hole => self.early = None,
+            Act::Config(config) => {
+                self.early.retain(|early| early.config.index < config.index);
+                self.counted.insert(config.index);
+            }
+            Act::Hole => self.early.clear(),
             Act::Append { first, entries: span, .. } => {
                 self.held.retain(|held| held < first);
                 for (index, held) in (*first..).zip(self.facts.appended(*span)) {

@@ -519,6 +519,8 @@ const OF_MEMBERS_AND_SNAPSHOTS: &[(&str, Corrupt)] = &[
         let text = fs::read_to_string(run.root.join("plan.jsonl")).unwrap();
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let at = (!lines.is_empty()).then(|| rng.random_range(0..lines.len()))?;
+        let info = fs::read_to_string(run.root.join("run.json")).unwrap();
+        let began = serde_json::from_str::<Value>(&info).unwrap()["load_began_ns"].as_u64()?;
         let mut step: Value = serde_json::from_str(&lines[at]).unwrap();
         let was = step.clone();
         match rng.random_range(0..5) {
@@ -534,7 +536,9 @@ const OF_MEMBERS_AND_SNAPSHOTS: &[(&str, Corrupt)] = &[
             return None;
         }
         // A fault is done at its time or later.
-        let sooner = step["at"].as_u64() <= was["at"].as_u64() && step["at"] != was["at"];
+        let strike = |line: &&Value| line["value"]["step"] == at && line["f"] == was["fault"];
+        let struck = run.values().find(strike)?["time"].as_u64()?;
+        let sooner = step["at"] != was["at"] && began + step["at"].as_u64()? <= struck;
         let changed = Changed { file: "plan.jsonl".into(), lines, cut: false };
         Some((changed, if sooner { May::Hold } else { May::NotHold }))
     }),
