@@ -166,7 +166,9 @@ fn start(config: &Config, listener: tokio::net::TcpListener, runtime: &Runtime) 
         Storage::open(&config.data_dir, config.id, storage::Options::default()).unwrap();
     let mut log = EventLog::create(config.events.as_deref().unwrap(), config.id).unwrap();
     log.write_all(events::recovery(&recovered, "test")).unwrap();
-    let (folder, known) = (storage.identity().folder, storage.known().unwrap());
+    let (folder, mut known) = (storage.identity().folder, storage.known().unwrap());
+    let met = known.folders().clone();
+    let meet = Box::new(move |peer, folder| Ok(known.meet(peer, folder)?));
     let configuration = Configuration { voters: config.all(), ..Configuration::default() };
     let gate = Arc::new(Gate::default());
     let (inbox, arrivals) = Inbox::new();
@@ -190,7 +192,7 @@ fn start(config: &Config, listener: tokio::net::TcpListener, runtime: &Runtime) 
     let (mut driver, status) = Driver::new(parts).unwrap();
     let driver = std::thread::spawn(move || driver.run().unwrap());
     let (id, peers) = (config.id, config.peers.clone());
-    let transport = Transport { id, peers, folder, known, inbox: inbox.clone(), outbox, status };
+    let transport = Transport { id, peers, folder, met, meet, inbox: inbox.clone(), outbox, status };
     runtime.spawn(transport.serve(listener, std::future::pending()));
     Node { address: config.listen.to_string(), gate, inbox, driver: Some(driver) }
 }
@@ -282,7 +284,7 @@ fn a_node_that_stops_while_its_disk_hangs_waits_for_it_and_tells_of_what_it_took
         matches!(&told[told.len() - 2..], [Event::Append { .. } | Event::Commit { .. }, Event::Stop { .. }]),
         "{told:?}"
     );
-    let last = told.iter().filter_map(|event| match event {
+    let mut last = told.iter().filter_map(|event| match event {
         Event::Append { first, entries, .. } => Some(first + entries.len() as u64 - 1),
         _ => None,
     });
@@ -290,5 +292,5 @@ fn a_node_that_stops_while_its_disk_hangs_waits_for_it_and_tells_of_what_it_took
     // The thread that wrote lets go of the folder a moment later.
     let open = || Storage::open(&data, stops, storage::Options::default()).ok();
     let (_, recovered) = wait("its folder is free", open);
-    assert_eq!(recovered.entries.last().map(|entry| entry.index.0), last.last());
+    assert_eq!(recovered.entries.last().map(|entry| entry.index.0), last.next_back());
 }

@@ -167,7 +167,8 @@ mod tests {
             let words = form.targets.iter().copied().filter(move |target| target.size(nodes, spares) > 0);
             let named = (1..=nodes + spares).map(Target::Node);
             words
-                .chain(named.filter(move |_| !form.needs_spare() || spares > 0))
+                .chain(named)
+                .filter(move |_| !form.needs_spare() || spares > 0)
                 .map(move |target| (form, target))
         };
         proptest::sample::select(FAULT_FORMS.iter().flat_map(fits).collect::<Vec<_>>())
