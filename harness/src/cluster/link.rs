@@ -76,6 +76,22 @@ pub struct Traffic {
     pub backward_held: u64,
 }
 
+impl Traffic {
+    pub fn passed(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Forward => self.forward_bytes,
+            Direction::Backward => self.backward_bytes,
+        }
+    }
+
+    pub fn held(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Forward => self.forward_held,
+            Direction::Backward => self.backward_held,
+        }
+    }
+}
+
 /// When it is dropped, its connections are closed and its address is free.
 pub struct Link {
     pub source: Source,
@@ -145,6 +161,17 @@ impl Link {
 
     pub fn admit(&self, fault: u64) {
         self.ways.refusing.send_modify(|faults| _ = faults.remove(&fault));
+    }
+
+    /// Whether a fault wants nobody to connect.
+    pub fn is_refusing(&self) -> bool {
+        !self.ways.refusing.borrow().is_empty()
+    }
+
+    /// Whether the kernel refuses a connection, tried on the spot.
+    pub async fn refuses(&self) -> bool {
+        let tried = timeout(CONNECT_LIMIT, TcpStream::connect(self.listen)).await;
+        tried.is_ok_and(|tried| tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
     }
 
     pub fn listens(&self) -> bool {

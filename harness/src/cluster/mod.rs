@@ -215,6 +215,12 @@ impl Cluster {
         &self.links
     }
 
+    /// Over which `from` connects to `to`; none where there is no such link: nobody connects to clients.
+    pub fn link(&self, from: &Source, to: &Source) -> Option<&Link> {
+        let Source::Node(to) = to else { return None };
+        self.links.iter().find(|link| link.source == *from && link.to == *to)
+    }
+
     pub fn system(&self) -> &Mkraft {
         &self.system
     }
