@@ -10,6 +10,7 @@ use crate::check::linearizability::Book;
 use crate::check::models::Model;
 use crate::check::{self, JudgeError, Judgement, Overall, Results, Status};
 use crate::cli::{CheckArgs, Exit, ExportArgs, ReportArgs};
+use crate::history::Operation;
 use crate::history::export::{self, ExportError, Format};
 use crate::history::folder::{RunFolder, read_json};
 use crate::history::import::{Dialect, import};
@@ -20,7 +21,7 @@ pub fn check(args: &CheckArgs) -> io::Result<Exit> {
     let model = args.model.as_deref().and_then(Model::of_word);
     match (&args.run, &args.history, model) {
         (Some(run), _, _) => check_run(run, detail(args.all)),
-        (None, Some(history), Some(model)) => check_history(history, model, args.keyed),
+        (None, Some(history), Some(model)) => check_history(history, model, args.keyed, detail(args.all)),
         // The command line is refused before it comes to this.
         (None, _, _) => Ok(Exit::Usage),
     }
@@ -41,7 +42,7 @@ fn check_run(run: &Path, detail: Detail) -> io::Result<Exit> {
 }
 
 /// Judges what clients of any system saw; times count from its first entry.
-fn check_history(path: &Path, model: Model, keyed: bool) -> io::Result<Exit> {
+fn check_history(path: &Path, model: Model, keyed: bool, detail: Detail) -> io::Result<Exit> {
     if keyed && !model.may_be_keyed() {
         writeln!(
             anstream::stderr(),
@@ -61,7 +62,11 @@ fn check_history(path: &Path, model: Model, keyed: bool) -> io::Result<Exit> {
     let book = Book { history: &imported.history, file: &file, lines: Some(&imported.lines), epoch_ns };
     let result = model.judge(&book);
     let mut out = anstream::stdout();
-    writeln!(out, "{}", report::one_check(&result, true).trim_end())?;
+    writeln!(out, "{}", report::one_check(&result, detail, true).trim_end())?;
+    let are_pairs = |operation: &Operation| operation.value.as_array().is_some_and(|pair| pair.len() == 2);
+    if !keyed && model.may_be_keyed() && imported.history.operations.iter().all(are_pairs) {
+        writeln!(out, "(every value is a pair: with --keyed its first half is taken for a key)")?;
+    }
     if imported.skipped > 0 {
         writeln!(out, "({} entries of the nemesis or of other loggers were left out)", imported.skipped)?;
     }

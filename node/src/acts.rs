@@ -7,20 +7,25 @@
 use mkraft_proto::evidence::Event;
 
 use crate::events;
-use crate::raft::{Configuration, Index, NodeId, Raft, RoleName, Status};
+use crate::raft::{Configuration, Index, NodeId, Raft, RoleName, Status, Term};
 
 pub struct Acts {
     last: Status,
     vote: Option<NodeId>,
     configuration: (Index, Configuration),
     /// Before anything is sent.
-    leading: Vec<Event>,
+    at_once: Vec<Event>,
     /// Once all persisted so far is durable.
     standing: Vec<Event>,
     /// After the lines of the entries that hold them.
     configurations: Vec<Event>,
     /// After the lines of the entries it covers.
     commit: bool,
+    /// Lines were taken that are not told yet.
+    untold: bool,
+    /// The newest term that lines tell of, and that of when lines were last taken.
+    told: Term,
+    taken: Term,
 }
 
 impl Acts {
@@ -29,10 +34,13 @@ impl Acts {
             last: raft.status(),
             vote: raft.vote(),
             configuration: in_force(raft),
-            leading: Vec::new(),
+            at_once: Vec::new(),
             standing: Vec::new(),
             configurations: Vec::new(),
             commit: false,
+            untold: false,
+            told: raft.status().term,
+            taken: raft.status().term,
         }
     }
 
@@ -54,17 +62,23 @@ impl Acts {
         let leads = status.role == RoleName::Leader;
         let changed =
             (status.term, status.role, status.leader) != (self.last.term, self.last.role, self.last.leader);
+        let commits = status.commit > self.last.commit;
+        // A leader that is removed commits its removal and steps down in one step, and others learn of it at once.
+        let ends = !leads && (self.last.role, self.last.term) == (RoleName::Leader, status.term);
+        if commits && ends {
+            self.at_once.push(events::commit(&status));
+        }
         if changed {
-            if leads {
-                assert!(
-                    self.standing.is_empty(),
-                    "a leader's term rests on writes that are not done: {:?}",
-                    self.standing
-                );
-                self.leading.push(events::role(&status));
-            } else {
-                self.standing.push(events::role(&status));
-            }
+            assert!(
+                !leads || self.standing.is_empty(),
+                "a leader's term rests on writes that are not done: {:?}",
+                self.standing
+            );
+            // A role within a term that was told of rests on nothing that the disk has yet to take: a leader whose
+            // disk hangs steps down, and says so.
+            let stands = status.term == self.told && self.standing.is_empty() && !self.untold;
+            let lines = if leads || stands { &mut self.at_once } else { &mut self.standing };
+            lines.push(events::role(&status));
         }
         if let Some(candidate) = raft.vote()
             && (status.term, Some(candidate)) != (self.last.term, self.vote)
@@ -76,35 +90,38 @@ impl Acts {
             self.configuration = in_force(raft);
             let line = events::config(index, configuration);
             // A leader counts by it from the moment it sends it.
-            if leads { self.leading.push(line) } else { self.configurations.push(line) }
+            if leads { self.at_once.push(line) } else { self.configurations.push(line) }
         }
-        if status.commit > self.last.commit {
-            // Also where it is its last act as a leader: a change that removes it.
-            let led = (self.last.role, self.last.term) == (RoleName::Leader, status.term);
-            if leads || led { self.leading.push(events::commit(&status)) } else { self.commit = true }
+        if commits && !ends {
+            if leads { self.at_once.push(events::commit(&status)) } else { self.commit = true }
         }
         (self.last, self.vote) = (status, raft.vote());
     }
 
-    pub fn take_leading(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.leading)
+    pub fn take_at_once(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.at_once)
     }
 
-    pub fn take_standing(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.standing)
+    /// All that waits for a write which begins now: what goes before the lines of its entries, and what after them.
+    pub fn take_waiting(&mut self) -> (Vec<Event>, Vec<Event>) {
+        let before = std::mem::take(&mut self.standing);
+        let mut after = std::mem::take(&mut self.configurations);
+        // In the words of now: its line stands after those of every role and term since.
+        after.extend(std::mem::take(&mut self.commit).then(|| events::commit(&self.last)));
+        self.untold |= !before.is_empty() || !after.is_empty();
+        self.taken = self.last.term;
+        (before, after)
     }
 
-    pub fn take_configurations(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.configurations)
+    /// What was taken is told, and so is the term of then.
+    pub fn told(&mut self) {
+        (self.untold, self.told) = (false, self.taken);
     }
 
-    /// In the words of now: its line stands after those of every role and term since.
-    pub fn take_commit(&mut self) -> Option<Event> {
-        std::mem::take(&mut self.commit).then(|| events::commit(&self.last))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.leading.is_empty() && self.standing.is_empty() && self.configurations.is_empty() && !self.commit
+    /// True while lines are to be written of what holds already.
+    pub fn owes(&self) -> bool {
+        let waiting = !self.standing.is_empty() || !self.configurations.is_empty() || self.commit;
+        waiting || self.untold || !self.at_once.is_empty()
     }
 }
 
@@ -118,7 +135,7 @@ mod tests {
     use mkraft_proto::evidence::Role;
 
     use super::*;
-    use crate::raft::{Body, Entry, EntryKind, Initial, Input, Message, Options, Position, Term};
+    use crate::raft::{Body, Entry, EntryKind, Initial, Input, Message, Options, Position};
 
     #[test]
     fn a_commit_is_told_in_the_term_of_its_line() {
@@ -157,9 +174,11 @@ mod tests {
         }
         let role =
             |term, leader: &str| Event::Role { term, role: Role::Follower, leader: Some(leader.into()) };
-        assert_eq!(acts.take_leading(), []);
-        assert_eq!(acts.take_standing(), [role(5, "n2"), role(6, "n3")]);
-        assert_eq!(acts.take_commit(), Some(Event::Commit { index: 1, term: 6 }));
-        assert!(acts.is_empty());
+        assert_eq!(acts.take_at_once(), []);
+        let lines = (vec![role(5, "n2"), role(6, "n3")], vec![Event::Commit { index: 1, term: 6 }]);
+        assert_eq!(acts.take_waiting(), lines);
+        assert!(acts.owes(), "what was taken is not told yet");
+        acts.told();
+        assert!(!acts.owes());
     }
 }

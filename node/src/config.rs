@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Deserialize;
 
-use crate::raft::{Configuration, NodeId, Options};
+use crate::raft::{NodeId, Options};
 use crate::storage::CHUNK_BYTES;
 
 /// Ticks a heartbeat interval is divided into: the grain of election timeouts.
@@ -63,7 +63,7 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     snapshot_rate: Option<u64>,
     /// Who votes in the cluster's first configuration; once for each, the same on all nodes [default: this node and
-    /// all peers]. Of no meaning once the cluster has changed its members
+    /// all peers]. Remembered from the first start on: later it may be left away, and not be another
     #[arg(long = "voter", value_name = "ID", conflicts_with = "join")]
     voters: Vec<String>,
     /// Vote nowhere: wait until the cluster that this node is to join adds it
@@ -116,8 +116,8 @@ pub struct Config {
     pub compact_entries: u64,
     pub compact_bytes: u64,
     pub snapshot_rate: u64,
-    /// Of the first configuration; nobody for a node that is to join a cluster.
-    pub voters: BTreeSet<NodeId>,
+    /// Of the first configuration, as it is given; nobody for a node that is to join a cluster.
+    pub voters: Option<BTreeSet<NodeId>>,
     pub patience: u32,
     pub leases: bool,
 }
@@ -231,9 +231,9 @@ impl Config {
         }
     }
 
-    /// The one that the cluster begins with.
-    pub fn configuration(&self) -> Configuration {
-        Configuration { voters: self.voters.clone(), ..Configuration::default() }
+    /// The voters that the cluster begins with where none are given.
+    pub fn all(&self) -> BTreeSet<NodeId> {
+        self.peers.keys().copied().chain([self.id]).collect()
     }
 
     /// In microseconds. Followers count the promise in ticks, of which the first may come a tick early.
@@ -297,17 +297,17 @@ fn parse_voters(
     peers: &BTreeMap<NodeId, String>,
     voters: &[String],
     join: bool,
-) -> Result<BTreeSet<NodeId>, ConfigError> {
+) -> Result<Option<BTreeSet<NodeId>>, ConfigError> {
     if join {
-        return Ok(BTreeSet::new());
+        return Ok(Some(BTreeSet::new()));
     }
     if voters.is_empty() {
-        return Ok(peers.keys().copied().chain([own]).collect());
+        return Ok(None);
     }
     let voters = voters.iter().map(|voter| parse_id("voter", voter)).collect::<Result<BTreeSet<_>, _>>()?;
     match voters.iter().find(|id| **id != own && !peers.contains_key(id)) {
         Some(&id) => Err(ConfigError::NoAddress { id }),
-        None => Ok(voters),
+        None => Ok(Some(voters)),
     }
 }
 

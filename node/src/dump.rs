@@ -6,28 +6,37 @@
 use std::io;
 use std::path::Path;
 
-use mkraft_proto::evidence::Line;
+use mkraft_proto::evidence::{Event, Line, Session};
 
 use crate::events;
-use crate::storage::{self, StorageError, Torn};
+use crate::machine::{self, RestoreError};
+use crate::raft::NodeId;
+use crate::storage::{self, Recovered, StorageError, Torn};
+
+const SESSIONS_PER_LINE_MAX: usize = 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("failed to read the sessions of the newest snapshot")]
+    State(#[from] RestoreError),
     #[error("failed to write the dump")]
     Write { source: io::Error },
 }
 
-/// Prints the `boot` line and the recovered `append` lines, of boot 0 and with no time.
+/// Prints the `boot` line, the recovered `append` lines and the `snapshot` line, of boot 0 and with no time; then the
+/// sessions in that snapshot, which no boot tells.
 ///
 /// A torn tail is left out, as the next boot would cut it, and returned for the caller to mention.
 pub fn dump(data_dir: &Path, out: &mut impl io::Write) -> Result<Option<Torn>, DumpError> {
     let (node, recovered) = storage::read(data_dir)?;
+    let sessions = sessions(data_dir, node, &recovered)?;
     let node = node.to_string();
     let mut text = Vec::new();
     let failed = |source| DumpError::Write { source };
-    for (seq, event) in (1..).zip(events::recovery(&recovered, env!("CARGO_PKG_VERSION"))) {
+    let recovery = events::recovery(&recovered, env!("CARGO_PKG_VERSION"));
+    for (seq, event) in (1..).zip(recovery.chain(sessions)) {
         let line = Line { seq, t: 0, node: node.clone(), boot: 0, event };
         text.clear();
         serde_json::to_writer(&mut text, &line).map_err(|error| failed(error.into()))?;
@@ -38,13 +47,24 @@ pub fn dump(data_dir: &Path, out: &mut impl io::Write) -> Result<Option<Torn>, D
     Ok(recovered.torn)
 }
 
+fn sessions(data_dir: &Path, node: NodeId, recovered: &Recovered) -> Result<Vec<Event>, DumpError> {
+    let Some(snapshot) = &recovered.snapshot else { return Ok(Vec::new()) };
+    let state = storage::snapshots_of(data_dir, node).open(snapshot.position)?;
+    let sessions = machine::sessions(state)?;
+    let sessions: Vec<_> =
+        sessions.into_iter().map(|(id, used, sequence)| Session(id, used, sequence)).collect();
+    let index = snapshot.position.index.0;
+    let line = |chunk: &[Session]| Event::Sessions { index, sessions: chunk.to_vec() };
+    Ok(sessions.chunks(SESSIONS_PER_LINE_MAX).map(line).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
     use crate::events::EventLog;
-    use crate::raft::{Entry, EntryKind, HardState, Index, NodeId, Term, Write};
+    use crate::raft::{Entry, EntryKind, HardState, Index, Term, Write};
     use crate::storage::{Options, Storage};
 
     const NODE: NodeId = NodeId(4);

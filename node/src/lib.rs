@@ -8,6 +8,7 @@ pub mod config;
 pub mod driver;
 pub mod dump;
 pub mod events;
+pub mod fuzz;
 pub mod machine;
 pub mod raft;
 pub mod storage;

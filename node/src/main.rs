@@ -11,7 +11,7 @@ use mkraft_node::config::{Config, Flags};
 use mkraft_node::driver::{Driver, Inbox, Parts};
 use mkraft_node::events::{self, EventLog};
 use mkraft_node::machine::{KeyValue, Machine};
-use mkraft_node::raft::Initial;
+use mkraft_node::raft::{Configuration, Initial};
 use mkraft_node::storage::{self, Storage};
 use mkraft_node::transport::{Outbox, Transport};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -80,11 +80,13 @@ fn run(flags: Flags) -> Result<(), Failure> {
     // Bound first: a second node on the same address must not touch the disk.
     let listener = runtime.block_on(Transport::bind(config.listen))?;
     let opened = Storage::open(&config.data_dir, config.id, storage::Options::default());
-    let (storage, recovered) = opened.inspect_err(|error| {
+    let (mut storage, recovered) = opened.inspect_err(|error| {
         if error.is_damage() {
             eprintln!("{REJOIN}");
         }
     })?;
+    let mut known = storage.known()?;
+    let voters = known.voters(config.voters.as_ref(), &config.all())?;
     for damage in &recovered.passed_over {
         tracing::error!(damage, "a snapshot is damaged; an older one and the log make up for it");
     }
@@ -108,7 +110,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
         begin: recovered.begin,
         snapshot: recovered.snapshot.unwrap_or_default(),
         entries: recovered.entries,
-        configuration: config.configuration(),
+        configuration: Configuration { voters, ..Configuration::default() },
     };
     let (inbox, receiver) = Inbox::new();
     let outbox = Outbox::default();
@@ -119,7 +121,8 @@ fn run(flags: Flags) -> Result<(), Failure> {
         options,
         initial,
         tick: config.tick(),
-        storage,
+        snapshots: storage.snapshots(),
+        write: Box::new(move |write| storage.write(write)),
         machine,
         events,
         own: inbox.clone(),
@@ -133,6 +136,7 @@ fn run(flags: Flags) -> Result<(), Failure> {
         id: config.id,
         peers: config.peers.clone(),
         folder,
+        known,
         inbox: inbox.clone(),
         outbox,
         status,

@@ -147,7 +147,12 @@ fn a_follower_that_was_away_gets_the_leaders_state_and_keeps_it_over_a_kill() {
     assert!(known.len() >= 2, "{known:?}");
 
     cluster.kill("n3");
-    let dump = lines(&node(&["dump"], &cluster.data("n3")));
+    let mut dump = lines(&node(&["dump"], &cluster.data("n3")));
+    // Of clients that the command line opened a session for; no boot tells of them.
+    let sessions = dump.split_off(dump.len() - 1);
+    let [Event::Sessions { index, sessions }] = &sessions[..] else { panic!("{sessions:?}") };
+    assert!(sessions.iter().all(|session| session.0 <= session.1 && session.1 <= *index), "{sessions:?}");
+    assert!(sessions.len() > 10, "{sessions:?}");
     let Event::Boot { snapshot, first, last, .. } = dump[0] else { panic!("{:?}", dump[0]) };
     assert!(snapshot > 0 && first <= snapshot + 1 && last >= snapshot, "{:?}", dump[0]);
     assert!(snapshots(&dump).contains_key(&snapshot), "{:?}", dump[1]);

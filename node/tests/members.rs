@@ -44,9 +44,23 @@ impl Cluster {
         for (peer, address) in self.addresses.iter().filter(|(peer, _)| *peer != id) {
             command.args(["--peer", &format!("{peer}={address}")]);
         }
-        command.arg("--data-dir").arg(self.folder.path().join(id).join("data"));
+        command.arg("--data-dir").arg(self.data(id));
         command.arg("--events").arg(self.events(id));
-        self.children.insert(id.into(), command.stderr(Stdio::null()).spawn().unwrap());
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(self.errors(id)).unwrap();
+        self.children.insert(id.into(), command.stderr(Stdio::from(errors)).spawn().unwrap());
+    }
+
+    fn data(&self, id: &str) -> PathBuf {
+        self.folder.path().join(id).join("data")
+    }
+
+    fn errors(&self, id: &str) -> PathBuf {
+        self.folder.path().join(format!("{id}.stderr"))
+    }
+
+    /// What it has said of all its boots.
+    fn said(&self, id: &str) -> String {
+        std::fs::read_to_string(self.errors(id)).unwrap()
     }
 
     fn events(&self, id: &str) -> PathBuf {
@@ -129,6 +143,19 @@ fn a_node_joins_takes_the_place_of_the_leader_and_the_next_leader_hands_over_whe
 
     let second = cluster.leader();
     assert_ne!(second, old, "who is removed leads no more");
+    // It tells of the commit that removes it while it leads: others may learn of it at once.
+    let changed: u64 = replaced.split_whitespace().last().unwrap().parse().unwrap();
+    let led = |event: &Event| matches!(event, Event::Role { role, .. } if format!("{role:?}") == "Leader");
+    let steps_down = |told: &[Event]| {
+        let last = told.iter().rposition(led)?;
+        let later = told[last + 1..].iter().position(|event| matches!(event, Event::Role { .. }));
+        later.map(|at| last + 1 + at)
+    };
+    cluster.wait("the old leader steps down", || steps_down(&cluster.told(&old)).is_some());
+    let told = cluster.told(&old);
+    let commits = |event: &Event| matches!(event, Event::Commit { index, .. } if *index >= changed);
+    let committed = told.iter().position(commits);
+    assert!(committed.is_some_and(|at| at < steps_down(&told).unwrap()), "{committed:?} of {told:?}");
     assert_eq!(cluster.ask("kv", "30s", &["get", "a", "--here"]).unwrap(), "1\n");
     let target = voters.iter().find(|id| **id != second).unwrap();
     let transferred = cluster.members(&["transfer", target]);
@@ -158,4 +185,42 @@ fn a_node_joins_takes_the_place_of_the_leader_and_the_next_leader_hands_over_whe
     assert_eq!(cluster.ask("kv", "30s", &["put", "a", "2"]).unwrap(), "ok\n");
     assert_ne!(cluster.leader(), before);
     assert_eq!(elections(&cluster), pre_votes, "nobody had to wait for a time-out; {stays} at least");
+}
+
+#[test]
+fn a_cluster_that_was_stopped_as_a_whole_still_knows_its_folders_and_whom_it_began_with() {
+    let mut cluster = Cluster::start();
+    cluster.ask("kv", "30s", &["put", "a", "1"]).unwrap();
+    let known = |cluster: &Cluster, id: &str| {
+        std::fs::read_to_string(cluster.data(id).join("cluster")).unwrap_or_default()
+    };
+    cluster.wait("n1 and n2 know n3's folder", || {
+        ["n1", "n2"].iter().all(|id| known(&cluster, id).contains("folder 3 "))
+    });
+    for id in ["n4", "n3", "n2", "n1"] {
+        cluster.terminate(id);
+    }
+    std::fs::remove_dir_all(cluster.data("n3")).unwrap();
+
+    // With the voters left away, and one that may not come back under its name.
+    for id in ["n1", "n2", "n3"] {
+        cluster.run(id, &["--leases"]);
+    }
+    assert_eq!(cluster.ask("kv", "30s", &["put", "a", "2"]).unwrap(), "ok\n");
+    let shown = cluster.members(&["show"]);
+    assert!(shown.contains("voters    n1 n2 n3\nlearners  -\nindex     0"), "{shown}");
+    for id in ["n1", "n2"] {
+        let refused = "n3 has come back with another data folder";
+        cluster.wait("the others tell of it", || cluster.said(id).contains(refused));
+    }
+    let follows = |event: &Event| matches!(event, Event::Role { leader: Some(_), .. });
+    let told = cluster.told("n3");
+    assert!(!told.iter().any(follows), "somebody has spoken to it: {told:?}");
+
+    cluster.terminate("n2");
+    cluster.run("n2", &["--leases", "--voter", "n1", "--voter", "n2"]);
+    let ended = cluster.children.get_mut("n2").unwrap().wait().unwrap();
+    assert_eq!(ended.code(), Some(2));
+    let said = cluster.said("n2");
+    assert!(said.contains("the cluster began with n1 n2 n3, and now n1 n2 is given"), "{said}");
 }

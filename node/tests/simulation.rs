@@ -109,7 +109,7 @@ fn run_all(asked: &Asked) -> Total {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
     drop(std::panic::take_hook());
-    total.into_inner().unwrap()
+    total.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The same seed gives the same trace.
@@ -189,6 +189,7 @@ fn assert_not_vacuous(schedules: u64, seen: &Seen) {
         ("changed", seen.changed, schedules / 2),
         ("transferred", seen.transferred, schedules / 10),
         ("operations refused", seen.operations_refused, schedules / 4),
+        ("reads leased", seen.reads_leased, schedules / 4),
         ("reads here", seen.reads_here, schedules / 4),
     ];
     for (name, count, least) in least {

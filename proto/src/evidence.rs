@@ -69,6 +69,8 @@ pub enum Event {
     Snapshot { index: u64, term: u64, digest: Digest, installed: bool },
     /// When it takes effect.
     Config { index: u64, voters: Vec<String>, outgoing: Vec<String>, learners: Vec<String> },
+    /// In a dump alone, after all else: client sessions of the newest snapshot, which ends at `index`, by rising id.
+    Sessions { index: u64, sessions: Vec<Session> },
     /// On a clean stop.
     Stop { reason: String },
 }
@@ -98,6 +100,10 @@ pub struct Appended(pub u64, pub EntryKind, pub Digest);
 /// `[term, digest, session, sequence, outcome]`; session and sequence are 0 for an entry that has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied(pub u64, pub Digest, pub u64, pub u64, pub Outcome);
+
+/// `[id, used, sequence]`: the entry that named it last, and the last of its sequences that took effect; 0 for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session(pub u64, pub u64, pub u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use mkraft_proto::evidence::Outcome;
 
 use super::about::{About, EntryId};
-use super::evidence::{Act, ConfigAct, Evidence, Kinds, NodeRef, history_witness};
+use super::configurations::committed;
+use super::evidence::{Act, Evidence, Kinds, NodeRef, history_witness};
 use super::pool::Visited;
 use super::replay::Replay;
 use super::verdict::{Finding, Tally, Witness};
@@ -25,8 +26,8 @@ pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -
         }
     }
     find_applied(evidence, &mut writes);
+    let voters = committed(evidence).last.voters;
     tally.examined += writes.len() as u64;
-    let counts = last_configuration(evidence);
     let mut writes: Vec<_> = writes.into_values().collect();
     writes.sort_unstable_by_key(|write| write.number);
     for Write { number, operation, place } in &writes {
@@ -51,7 +52,7 @@ pub fn acknowledged(evidence: &Evidence, finals: &[Replay], tally: &mut Tally) -
             }
             continue;
         };
-        if let Some(lacking) = missing(evidence, finals, counts, place) {
+        if let Some(lacking) = missing(finals, &voters, place) {
             let text = place.told_missing(evidence, &lacking);
             let file = evidence.nodes[place.node.0 as usize].boots[place.boot].file.clone();
             let applied = format!("{} applied it as entry {}", evidence.name(place.node), place.entry.index);
@@ -122,57 +123,18 @@ fn find_applied(evidence: &Evidence, writes: &mut HashMap<(u64, u64), Write>) {
     }
 }
 
-/// Who counts at the end, as told by the node that knows most to be committed. None: no line tells of anybody, and all
-/// nodes count.
-fn last_configuration(evidence: &Evidence) -> Option<&ConfigAct> {
-    let told = |(node, _): (NodeRef, _)| {
-        let facts = evidence.nodes[node.0 as usize].boots.iter().flat_map(|boot| &boot.facts);
-        let (mut commit, mut configurations) = (0, Vec::new());
-        for fact in facts {
-            match &fact.act {
-                Act::Commit { index, .. } | Act::Snapshot { index, .. } => commit = commit.max(*index),
-                Act::Boot(boot) => commit = commit.max(boot.snapshot),
-                Act::Config(config) => configurations.push(&**config),
-                _ => {}
-            }
-        }
-        let known = configurations.into_iter().rfind(|config| config.index <= commit);
-        known.filter(|config| !config.voters.is_empty()).map(|config| (commit, config))
-    };
-    evidence.nodes().filter_map(told).max_by_key(|(commit, _)| *commit).map(|(_, config)| config)
-}
-
-/// Those who lack it, when no majority of those who count has it.
-fn missing(
-    evidence: &Evidence,
-    finals: &[Replay],
-    counts: Option<&ConfigAct>,
-    place: &Place,
-) -> Option<Vec<NodeRef>> {
+/// Those who lack it, when no majority has it of those who vote at the end.
+///
+/// Of a joint configuration the majority of those who come is enough to ask for: what was committed before it was
+/// committed by them too, and so is what comes after, however it ends (§6).
+fn missing(finals: &[Replay], voters: &[NodeRef], place: &Place) -> Option<Vec<NodeRef>> {
     let EntryId { index, term, digest } = place.entry;
-    let has = |replay: &&Replay| {
+    let has = |replay: &Replay| {
         let held = replay.log.get(index).map(|held| (held.entry.term, held.entry.digest));
         index < replay.log.first() || held == Some((term, digest))
     };
-    let majority = |of: &dyn Fn(NodeRef) -> bool| {
-        let counted = evidence.nodes().zip(finals).filter(|((node, _), _)| of(*node));
-        let (all, holders) = counted
-            .fold((0, 0), |(all, holders), (_, replay)| (all + 1, holders + usize::from(has(&replay))));
-        holders > all / 2
-    };
-    let kept = match counts {
-        None => majority(&|_| true),
-        Some(ConfigAct { voters, outgoing, .. }) => {
-            majority(&|node| voters.contains(&node))
-                && (outgoing.is_empty() || majority(&|node| outgoing.contains(&node)))
-        }
-    };
-    if kept {
-        return None;
-    }
-    let counted = |node: &NodeRef| {
-        counts.is_none_or(|counts| counts.voters.contains(node) || counts.outgoing.contains(node))
-    };
-    let lacking = evidence.nodes().zip(finals).filter(|((node, _), replay)| counted(node) && !has(replay));
-    Some(lacking.map(|((node, _), _)| node).collect())
+    let lacks = |node: &&NodeRef| !finals.get(node.0 as usize).is_some_and(has);
+    let lacking: Vec<_> = voters.iter().filter(lacks).copied().collect();
+    let enough = voters.len() - lacking.len() > voters.len() / 2;
+    (!enough).then_some(lacking)
 }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::about::{About, Indices, extend};
+use super::configurations::Voters;
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, Node, NodeRef, witness};
 use super::replay::{Held, Replay};
 use super::verdict::{Finding, Tally, Verdict, count};
 
 /// When a leader commits i, a quorum of the configuration has i durable, and term(i) is its own (§5.3, §5.4.2).
 ///
-/// Reads: all nodes' lines merged by time: the logs on all disks at the moment of each leader's `commit` line.
+/// Reads: all nodes' lines merged by time: the logs on all disks at the moment of each leader's `commit` line, and
+/// the configuration that the leader had told last; of a joint one, both majorities are asked for.
 /// Fails: naming the commit, who had the entry and who did not; a follower's `commit` line of what no leader had
 /// committed before. Unknown: lines of the log of so many nodes may be
 /// missing that they could make up the quorum; or no leader committed anything. Cannot see: entries durable
@@ -118,6 +120,8 @@ struct Short {
     holders: Vec<NodeRef>,
     lacking: Vec<NodeRef>,
     needed: usize,
+    /// Who they had to be a majority of, where two had to be.
+    of: Option<Vec<NodeRef>>,
     /// When it would have been a quorum with those that had an entry of the same term there: the terms in which their
     /// logs and the leader's first clash.
     clashes: BTreeSet<u64>,
@@ -141,9 +145,10 @@ impl Told {
             Fault::Foreign(held) => {
                 foreign(evidence, commit, &held).about(About::CommitForeign { term, commits, at })
             }
-            Fault::Short(Short { holders, lacking, needed, clashes }) => {
+            Fault::Short(short) => {
+                let finding = told_short(evidence, commit, &short);
+                let Short { holders, lacking, needed, clashes, .. } = short;
                 let short_by = needed - holders.len();
-                let finding = short(evidence, commit, &holders, needed);
                 finding.about(About::CommitShort { leader, term, commits, lacking, short_by, clashes, at })
             }
         };
@@ -187,8 +192,8 @@ struct Followed<'e> {
     rest: Box<dyn Iterator<Item = (&'e Boot, &'e Fact)> + 'e>,
     next: Option<(&'e Boot, &'e Fact)>,
     replay: Replay,
-    voters: Vec<NodeRef>,
-    outgoing: Vec<NodeRef>,
+    /// Who counts for this node.
+    voters: Voters,
 }
 
 impl<'e> Sweep<'e> {
@@ -196,8 +201,7 @@ impl<'e> Sweep<'e> {
         let follow = |(_, node): (NodeRef, &'e Node)| {
             let mut rest: Box<dyn Iterator<Item = _>> = Box::new(node.facts());
             let next = rest.next();
-            let (voters, outgoing) = (evidence.initial_voters(), Vec::new());
-            Followed { node, rest, next, replay: Replay::default(), voters, outgoing }
+            Followed { node, rest, next, replay: Replay::default(), voters: Voters::initial(evidence) }
         };
         let followed = evidence.nodes().map(follow).collect();
         let holey = evidence.nodes().map(|(node, _)| !evidence.is_whole(node, Kinds::LOG)).collect();
@@ -219,8 +223,7 @@ impl<'e> Sweep<'e> {
         self.committed_before = self.committed;
         self.committed = self.committed.max(followed.replay.commit);
         if let Act::Config(config) = &fact.act {
-            followed.voters.clone_from(&config.voters);
-            followed.outgoing.clone_from(&config.outgoing);
+            followed.voters = (&**config).into();
         }
         Some((NodeRef(at as u32), boot, fact))
     }
@@ -228,15 +231,14 @@ impl<'e> Sweep<'e> {
     fn judge(&self, commit: &Commit) -> Judged {
         let leader = &self.followed[commit.node.0 as usize];
         let held = |node: &NodeRef| self.followed.get(node.0 as usize)?.replay.log.get(commit.index);
-        let majorities = [&leader.voters, &leader.outgoing];
         let own_term = |held: &&Held| u64::from(held.entry.term) == commit.term;
         // A leader may commit before its own disk has the entry.
-        let of_others = || majorities.iter().copied().flatten().filter_map(held).find(own_term);
+        let of_others = || leader.voters.groups().flatten().filter_map(held).find(own_term);
         let reference = held(&commit.node).or_else(of_others).copied();
         if let Some(reference) = reference.filter(|held| !own_term(&held)) {
             return if leader.replay.trusted { Judged::Foreign(reference) } else { Judged::Unknown };
         }
-        for voters in majorities.into_iter().filter(|voters| !voters.is_empty()) {
+        for voters in leader.voters.groups() {
             let has =
                 |node: &&NodeRef| held(node).zip(reference).is_some_and(|(own, held)| own.agrees(&held));
             let holders: Vec<_> = voters.iter().filter(has).copied().collect();
@@ -264,7 +266,8 @@ impl<'e> Sweep<'e> {
                     let alike: Vec<u64> = lacking.iter().filter(same).filter_map(clash).collect();
                     let counted = holders.len() + alike.len() >= needed;
                     let clashes = alike.into_iter().filter(|_| counted).collect();
-                    Judged::Short(Short { holders, lacking, needed, clashes })
+                    let of = (!leader.voters.outgoing.is_empty()).then(|| voters.to_vec());
+                    Judged::Short(Short { holders, lacking, needed, of, clashes })
                 }
             };
         }
@@ -272,7 +275,8 @@ impl<'e> Sweep<'e> {
     }
 }
 
-fn short(evidence: &Evidence, commit: &Commit, holders: &[NodeRef], needed: usize) -> Finding {
+fn told_short(evidence: &Evidence, commit: &Commit, short: &Short) -> Finding {
+    let Short { holders, needed, of, .. } = short;
     let Commit { index, term, node, boot, fact } = *commit;
     let (name, at) = (evidence.name(node), evidence.at(fact.t));
     let names: Vec<_> = holders.iter().map(|&holder| evidence.name(holder)).collect();
@@ -280,9 +284,12 @@ fn short(evidence: &Evidence, commit: &Commit, holders: &[NodeRef], needed: usiz
         [] => "no node".to_owned(),
         names => format!("only {}", names.join(" and ")),
     };
+    let names =
+        |nodes: &Vec<NodeRef>| nodes.iter().map(|&node| evidence.name(node)).collect::<Vec<_>>().join(", ");
+    let of = of.as_ref().map_or(String::new(), |of| format!(" of {}, in a joint configuration", names(of)));
     let text = format!(
         "{name}, leader of term {term}, committed entry {index} at {at}, when {held} had it on disk; a quorum is \
-         {needed}"
+         {needed}{of}"
     );
     let told = format!("{name} committed entry {index} in term {term} at {at}");
     let mut witnesses = vec![witness(boot, fact, told)];

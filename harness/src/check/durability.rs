@@ -199,11 +199,15 @@ impl Scene<'_> {
         self.term(begin, known, exact, tally);
         self.vote(begin, known, exact, tally);
         let disk = self.disk();
-        if exact && begin.commit > known.commit {
-            let (told, commit) = (known.commit, begin.commit);
+        let last = begin.last.max(begin.snapshot);
+        let (told, commit) = (known.commit, begin.commit);
+        if exact && commit > told {
             let text =
                 format!("{disk} gives back commit index {commit}, and no line tells of any above {told}");
             tally.violated(self.finding(text, None, format!("{disk}: commit index {commit}")));
+        } else if commit > last {
+            let text = format!("{disk} gives back commit index {commit}, of a log that ends at {last}");
+            tally.violated(self.finding(text.clone(), None, text));
         }
         let (told, before) = match &known.snapshot {
             Some((told, before)) => (*told, Some(before.clone())),
@@ -215,7 +219,8 @@ impl Scene<'_> {
             let text = format!("{disk} gives back a snapshot up to entry {found}, after one up to {told}");
             let about = About::EntriesLost { node: self.node, entries: found + 1..=told, at: self.at() };
             tally.violated(self.finding(text, before, after).about(about));
-        } else if exact && found > told {
+        } else if exact && found > told.max(known.commit) {
+            // Snapshots are taken beside everything else: one that is finished while the node stops has no line.
             let text = format!(
                 "{disk} gives back a snapshot up to entry {found}, and no line tells of any after {told}"
             );

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mkraft_proto::evidence::Role;
 
+use super::configurations::Voters;
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, NodeRef, witness};
 use super::verdict::{Finding, Tally, count};
 
@@ -15,8 +16,8 @@ pub fn elected(evidence: &Evidence, tally: &mut Tally) {
     let elections = Elections::of(evidence);
     for (&term, leaders) in &elections.leaders {
         // Two of them are told as such.
-        if let &[leader] = &leaders[..] {
-            voted_in(evidence, &elections, term, leader, tally);
+        if let [(leader, voters)] = &leaders[..] {
+            voted_in(evidence, &elections, term, *leader, voters, tally);
         }
     }
     // A leader tells that it leads before anybody can have an entry of it.
@@ -40,14 +41,13 @@ type Place<'e> = (NodeRef, &'e Boot, &'e Fact);
 
 #[derive(Default)]
 struct Elections<'e> {
-    leaders: BTreeMap<u64, Vec<Place<'e>>>,
+    /// With who counted for each when it won: what its own log held last, committed or not (§6).
+    leaders: BTreeMap<u64, Vec<(Place<'e>, Voters)>>,
     /// By term and candidate: who voted, and when.
     votes: BTreeMap<(u64, NodeRef), Vec<(NodeRef, u64)>>,
     /// The first line that tells of an entry of a term.
     entries: BTreeMap<u64, Place<'e>>,
     strangers: Vec<(NodeRef, NodeRef, &'e Boot, &'e Fact)>,
-    /// Some `config` line says that others count than all nodes of the run.
-    configured: bool,
 }
 
 impl<'e> Elections<'e> {
@@ -55,10 +55,12 @@ impl<'e> Elections<'e> {
         let mut elections = Elections::default();
         for (node, facts) in evidence.nodes() {
             let mut known: BTreeSet<u64> = BTreeSet::new();
+            let mut voters = Voters::initial(evidence);
             for (boot, fact) in facts.facts() {
                 match &fact.act {
                     Act::Role { term, role: Role::Leader } => {
-                        elections.leaders.entry(*term).or_default().push((node, boot, fact));
+                        let leader = ((node, boot, fact), voters.clone());
+                        elections.leaders.entry(*term).or_default().push(leader);
                     }
                     Act::Vote { term, candidate } => {
                         elections.votes.entry((*term, *candidate)).or_default().push((node, fact.t));
@@ -76,12 +78,7 @@ impl<'e> Elections<'e> {
                             }
                         }
                     }
-                    Act::Config(config) => {
-                        let mut voters = config.voters.clone();
-                        voters.sort_unstable();
-                        elections.configured |=
-                            voters != evidence.initial_voters() || !config.outgoing.is_empty();
-                    }
+                    Act::Config(config) => voters = (&**config).into(),
                     _ => {}
                 }
             }
@@ -95,20 +92,26 @@ fn voted_in(
     elections: &Elections,
     term: u64,
     (node, boot, fact): Place,
+    counted: &Voters,
     tally: &mut Tally,
 ) {
     let before = |&&(_, t): &&(NodeRef, u64)| t <= fact.t;
     let votes = elections.votes.get(&(term, node));
-    let voters: BTreeSet<NodeRef> =
+    let voted: BTreeSet<NodeRef> =
         votes.into_iter().flatten().filter(before).map(|(voter, _)| *voter).collect();
-    let needed = evidence.nodes.len() / 2 + 1;
-    // A voter tells of its vote before it sends it.
-    let whole = evidence.gaps_in(Kinds::VOTE | Kinds::ROLE).next().is_none();
-    if voters.len() >= needed || elections.configured || !whole {
+    let of = |group: &[NodeRef]| group.iter().filter(|voter| voted.contains(voter)).count();
+    // A voter tells of its vote before it sends it, and a candidate who counts before it wins.
+    let whole = evidence.gaps_in(Kinds::VOTE | Kinds::ROLE).next().is_none()
+        && evidence.is_whole(node, Kinds::CONFIG);
+    let Some(short) = counted.groups().find(|group| of(group) <= group.len() / 2).filter(|_| whole) else {
         return;
-    }
-    let (name, at) = (evidence.name(node), evidence.at(fact.t));
-    let votes = count(voters.len() as u64, "vote");
-    let text = format!("{name} became leader of term {term} at {at} with {votes}; a quorum is {needed}");
+    };
+    let (name, at, needed) = (evidence.name(node), evidence.at(fact.t), short.len() / 2 + 1);
+    let votes = count(of(short) as u64, "vote");
+    let names: Vec<_> = short.iter().map(|&voter| evidence.name(voter)).collect();
+    let text = format!(
+        "{name} became leader of term {term} at {at} with {votes} of {}; a quorum is {needed}",
+        names.join(", ")
+    );
     tally.violated(Finding::new(text.clone(), [witness(boot, fact, text)]));
 }

@@ -11,10 +11,10 @@ use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// At most one node wins each term (§5.2), by the votes of a quorum; and where there are entries, there was a leader.
 ///
-/// Reads: every node's `role`, `vote` and `append` lines. Fails: naming the lines with which two nodes, or one node
+/// Reads: every node's `role`, `vote`, `config` and `append` lines. Fails: naming the lines with which two nodes, or one node
 /// twice, became leader of one term; that of a leader fewer than a quorum had voted for; a line with an entry of a term nobody led. Unknown:
 /// `role` lines of a node may be missing, a vote is for nobody of this run, or no node ever led. Cannot see: a leader
-/// killed before its line was written; who had to vote where a `config` line changed it. Cost: O(lines).
+/// killed before its line was written. Cost: O(lines).
 pub fn election_safety(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut leaders: BTreeMap<u64, (NodeRef, Witness)> = BTreeMap::new();

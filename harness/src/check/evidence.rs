@@ -119,10 +119,11 @@ pub struct BootAct {
 
 #[derive(Debug)]
 pub struct ConfigAct {
-    /// Of the entry that holds it; 0 for the one a node was started with.
+    /// The entry that holds it; 0 for what a cluster begins with.
     pub index: u64,
     pub voters: Vec<NodeRef>,
     pub outgoing: Vec<NodeRef>,
+    pub learners: Vec<NodeRef>,
 }
 
 /// An entry as appended.
@@ -307,9 +308,12 @@ impl Evidence {
         seconds_since(self.epoch_ns, t)
     }
 
-    /// Who counts until a `config` line says otherwise: every node of the run.
+    /// Who counts until a `config` line says otherwise: every node of the run that is no spare.
     pub fn initial_voters(&self) -> Vec<NodeRef> {
-        (0..self.nodes.len() as u32).map(NodeRef).collect()
+        let cluster = &self.scenario.cluster;
+        let spare =
+            |name: &str| (1..=cluster.spares).any(|spare| name == format!("n{}", cluster.nodes + spare));
+        self.nodes().map(|(node, _)| node).filter(|&node| !spare(self.name(node))).collect()
     }
 }
 

@@ -4,10 +4,10 @@ use super::evidence::Evidence;
 use super::numbers::Numbers;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
-/// What the scenario expects has happened: `ok-min`, `leader-changes-min`, and each kind of operation of the load
-/// succeeded at least once.
+/// What the scenario expects has happened: `ok-min`, `leader-changes-min`, `snapshots-installed-min`,
+/// `config-changes-min`, and each kind of operation of the load succeeded at least once.
 ///
-/// Reads: the history, the `role` lines, the scenario. Fails: never; a run in which too little happened proves
+/// Reads: the history, the `role`, `snapshot`, `config` and `commit` lines, the scenario. Fails: never; a run in which too little happened proves
 /// nothing, and proves nothing wrong. Unknown: an expectation is not met, the run was interrupted, or the harness
 /// failed. Cannot see: whether what happened was of the kind the claim is about. Cost: O(operations).
 pub fn expectations(evidence: &Evidence) -> Verdict {
@@ -35,17 +35,26 @@ pub fn expectations(evidence: &Evidence) -> Verdict {
             doubt(&mut tally, "history.jsonl", text);
         }
     }
-    if numbers.leader_changes < expect.leader_changes_min {
-        let text = format!(
-            "{}; leader-changes-min is {}",
-            count(numbers.leader_changes, "leader change"),
-            expect.leader_changes_min
-        );
-        doubt(&mut tally, "nodes", text);
+    let changes = count(numbers.leader_changes, "leader change");
+    let installed = count(numbers.snapshots_installed, "snapshot") + " installed";
+    let configured = count(numbers.config_changes, "configuration") + " committed";
+    let least = [
+        (changes, numbers.leader_changes, expect.leader_changes_min, "leader-changes-min"),
+        (installed, numbers.snapshots_installed, expect.snapshots_installed_min, "snapshots-installed-min"),
+        (configured, numbers.config_changes, expect.config_changes_min, "config-changes-min"),
+    ];
+    for (told, found, least, key) in &least {
+        if found < least {
+            doubt(&mut tally, "nodes", format!("{told}; {key} is {least}"));
+        }
     }
     tally.verdict("no operation in the history", |_| {
-        let (ok, changes) = (numbers.ok(), count(numbers.leader_changes, "leader change"));
-        let (ok_min, changes_min) = (expect.ok_min, expect.leader_changes_min);
-        format!("{ok} operations succeeded (at least {ok_min}), {changes} (at least {changes_min})")
+        let mut text = format!("{} operations succeeded (at least {})", numbers.ok(), expect.ok_min);
+        for (told, _, least, key) in &least {
+            if *least > 0 || *key == "leader-changes-min" {
+                text += &format!(", {told} (at least {least})");
+            }
+        }
+        text
     })
 }

@@ -10,13 +10,15 @@ use crate::scenario::Step;
 /// Each step of the plan was done, and was seen to have been done.
 ///
 /// Reads: the plan, and the nemesis' lines of the history. Fails: never: what did not happen broke nothing.
-/// Unknown: a step has no lines, or its outcome or that of a heal is indeterminate; or every step with one fault and target was
+/// Unknown: a fault was done that is not as planned, or too early; a step has no lines, or its outcome or that of a heal is indeterminate; or every step with one fault and target was
 /// skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
 /// find their targets down already. Cannot see: whether a fault hurt. Cost: O(steps).
 pub fn faults(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let steps = &evidence.plan.steps;
-    if steps.is_empty() && evidence.scenario.faults.is_empty() {
+    unplanned(evidence, &mut tally);
+    let none = evidence.history.strikes.iter().all(|strike| strike.invoked.step.is_none());
+    if steps.is_empty() && evidence.scenario.faults.is_empty() && none {
         tally.examined = 1;
         return tally.verdict("", |_| "the scenario has no faults".to_owned());
     }
@@ -71,6 +73,40 @@ pub fn faults(evidence: &Evidence) -> Verdict {
         let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
         format!("{} planned: {done} done{skipped}", count(steps, "fault"))
     })
+}
+
+/// What the nemesis did and the plan does not say, or says otherwise.
+fn unplanned(evidence: &Evidence, tally: &mut Tally) {
+    let mut done: BTreeMap<u64, u32> = BTreeMap::new();
+    for strike in &evidence.history.strikes {
+        let heal = &*strike.f == "heal";
+        let (Some(number), target) = (strike.invoked.step, &strike.invoked.target) else { continue };
+        let step = usize::try_from(number).ok().and_then(|number| evidence.plan.steps.get(number));
+        let twice = (!heal).then(|| done.insert(number, strike.invoke_line)).flatten();
+        let planned = |step: &Step| evidence.epoch_ns.saturating_add(step.at);
+        let why = match step {
+            None => format!("the plan ends at {}", count(evidence.plan.steps.len() as u64, "step")),
+            Some(step) if step.target != *target || !(heal || step.fault.to_string() == *strike.f) => {
+                format!("the plan says {}", rule(step))
+            }
+            Some(step) if strike.invoked_at < planned(step) => {
+                format!("it was planned for {}", evidence.at(planned(step)))
+            }
+            Some(_) => match twice {
+                Some(line) => format!("it was done before, at line {line}"),
+                None => continue,
+            },
+        };
+        let begun =
+            format!("step {number}: {} {target} begins at {}", strike.f, evidence.at(strike.invoked_at));
+        let plan = Witness {
+            file: "plan.jsonl".into(),
+            line: step.map_or(0, |_| u32::try_from(number + 1).unwrap_or(u32::MAX)),
+            text: why.clone(),
+        };
+        let text = format!("{begun}, and {why}");
+        tally.doubt(Finding::new(text, [history_witness(strike.invoke_line, begun), plan]));
+    }
 }
 
 /// What steps of one line of the scenario share.

@@ -28,6 +28,8 @@ struct Open<'a> {
     t: u64,
     /// What the boot line announced and `recovered` lines have not yet given.
     owed: Option<(u64, u64)>,
+    /// Where the snapshot ends that it announced, until a line tells of it.
+    owed_snapshot: Option<u64>,
     stopped: bool,
     read: &'a mut Node,
     replay: &'a mut Replay,
@@ -49,9 +51,10 @@ impl Reader<'_> {
         };
         let end = run.map(|run| run.end);
         let boot = Boot { file: self.folder.relative(&path), facts: Vec::new(), number, end };
-        let (seq, t, owed, stopped) = (0, 0, None, false);
+        let (seq, t, owed, owed_snapshot, stopped) = (0, 0, None, None, false);
         let file = path.clone();
-        let mut open = Open { node, id, number, path, all, boot, seq, t, owed, stopped, read, replay };
+        let mut open =
+            Open { node, id, number, path, all, boot, seq, t, owed, owed_snapshot, stopped, read, replay };
         let mut line = 0_u32;
         each_line(&file, |text| {
             line = line.checked_add(1).ok_or_else(|| EvidenceError::TooLarge { path: file.clone() })?;
@@ -70,7 +73,7 @@ impl Reader<'_> {
     fn hole(&mut self, open: &mut Open, line: u32, text: String) {
         self.gap(open.node.0 as usize, open.all, &open.path.clone(), line, text);
         self.fact(open, line, Act::Hole);
-        open.owed = None;
+        (open.owed, open.owed_snapshot) = (None, None);
     }
 
     fn fact(&self, open: &mut Open, line: u32, act: Act) {
@@ -119,14 +122,15 @@ impl Reader<'_> {
         }
     }
 
-    /// A boot line comes first, then what the disk gave back, all of it; nothing comes after a stop.
+    /// A boot line comes first, then what the disk gave back, all of it and no more; nothing comes after a stop.
     fn order(&mut self, open: &mut Open, number: u32, event: &Event) {
         let begun = !open.boot.facts.is_empty();
         let complaint = match event {
             _ if open.stopped => Some("this line comes after the node's `stop`".to_owned()),
             Event::Boot { .. } if begun => Some("a second `boot` line in one file".to_owned()),
-            Event::Boot { first, last, .. } => {
+            Event::Boot { first, last, snapshot, .. } => {
                 open.owed = (first <= last).then_some((*first, *last));
+                open.owed_snapshot = (*snapshot > 0).then_some(*snapshot);
                 None
             }
             _ if !begun => Some("expected the file to begin with a `boot` line".to_owned()),
@@ -134,14 +138,32 @@ impl Reader<'_> {
                 Some((owed, last)) if *first == owed && !entries.is_empty() => {
                     let next = owed.saturating_add(entries.len() as u64);
                     open.owed = (next <= last).then_some((next, last));
-                    None
+                    let until = next.saturating_sub(1);
+                    (until > last).then(|| {
+                        format!("recovered entries up to {until}; the log of the `boot` line ends at {last}")
+                    })
                 }
                 Some((owed, _)) => Some(format!("expected recovered entries from {owed}, found {first}")),
                 None => Some("recovered entries beyond those of the `boot` line".to_owned()),
             },
-            _ => {
-                open.owed.map(|(first, last)| format!("the recovered entries {first} to {last} are missing"))
+            Event::Snapshot { index, installed, .. } if open.owed.is_none() => {
+                let announced = open.owed_snapshot.take().filter(|end| (*end, false) != (*index, *installed));
+                let told = if *installed { "one installed" } else { "one" };
+                announced.map(|end| {
+                    format!(
+                        "the snapshot of the `boot` line ends at entry {end}; this line tells of {told} up to {index}"
+                    )
+                })
             }
+            _ => match (open.owed, open.owed_snapshot) {
+                (Some((first, last)), _) => {
+                    Some(format!("the recovered entries {first} to {last} are missing"))
+                }
+                (None, Some(end)) => {
+                    Some(format!("the line about the snapshot up to {end} of the `boot` line is missing"))
+                }
+                (None, None) => None,
+            },
         };
         open.stopped = matches!(event, Event::Stop { .. });
         if let Some(text) = complaint {
@@ -159,7 +181,7 @@ impl Reader<'_> {
         };
         self.gap(open.node.0 as usize, lost, &open.path.clone(), line, "the last line is cut".to_owned());
         self.fact(open, line, Act::Hole);
-        open.owed = None;
+        (open.owed, open.owed_snapshot) = (None, None);
         open.stopped = true;
     }
 
@@ -170,6 +192,9 @@ impl Reader<'_> {
             self.hole(open, lines, text);
         } else if let (Some((first, last)), true) = (open.owed, open.number == 0) {
             self.hole(open, lines, format!("the recovered entries {first} to {last} are missing"));
+        } else if let (Some(end), true) = (open.owed_snapshot, open.number == 0) {
+            let text = format!("the line about the snapshot up to {end} of the `boot` line is missing");
+            self.hole(open, lines, text);
         }
     }
 
@@ -206,11 +231,13 @@ impl Reader<'_> {
             Event::Snapshot { index, term, digest, installed } => {
                 Act::Snapshot { index, term, digest, installed }
             }
-            Event::Config { index, ref voters, ref outgoing, .. } => {
+            Event::Config { index, ref voters, ref outgoing, ref learners } => {
                 let mut refer = |list: &[String]| list.iter().map(|name| names.of(name)).collect();
-                let (voters, outgoing) = (refer(voters), refer(outgoing));
-                Act::Config(Box::new(ConfigAct { index, voters, outgoing }))
+                let (voters, outgoing, learners) = (refer(voters), refer(outgoing), refer(learners));
+                Act::Config(Box::new(ConfigAct { index, voters, outgoing, learners }))
             }
+            // For people: what a client may ask again no check needs to know.
+            Event::Sessions { .. } => return Ok(()),
             Event::Stop { .. } => Act::Stop,
         };
         self.fact(open, line, act);

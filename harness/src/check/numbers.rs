@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mkraft_proto::evidence::Role;
 use serde::{Deserialize, Serialize};
 
+use super::configurations::committed;
 use super::evidence::{Act, Evidence};
 use super::recovery::recovery_seconds;
 use crate::history::{Ended, StrikeOutcome};
@@ -19,6 +20,12 @@ pub struct Numbers {
     pub faults: BTreeMap<String, Strikes>,
     /// Terms with a leader, less one.
     pub leader_changes: u64,
+    /// Snapshots that nodes had from a leader and put in the place of their logs.
+    #[serde(default)]
+    pub snapshots_installed: u64,
+    /// Configurations committed after the first, each another than the one before.
+    #[serde(default)]
+    pub config_changes: u64,
     /// From the last heal to the first write that succeeded after it.
     pub recovery_seconds: Option<f64>,
     /// Length of the load.
@@ -70,6 +77,11 @@ impl Numbers {
             })
             .collect();
         numbers.leader_changes = (terms.len() as u64).saturating_sub(1);
+        let installed = evidence.nodes.iter().flat_map(|node| node.facts());
+        let installed =
+            installed.filter(|(_, fact)| matches!(fact.act, Act::Snapshot { installed: true, .. }));
+        numbers.snapshots_installed = installed.count() as u64;
+        numbers.config_changes = committed(evidence).changes;
         let load = evidence.info.load_began_ns.zip(evidence.info.load_ended_ns);
         numbers.load_seconds = load.map(|(began, ended)| ended.saturating_sub(began) as f64 / 1e9);
         numbers

@@ -77,8 +77,9 @@ impl Evidence {
             }
             nodes.push(reader.node(NodeRef(at as u32), id, runs)?);
         }
-        if known != scenario.cluster.nodes as usize {
-            let text = format!("the scenario has {} nodes, run.json names {known}", scenario.cluster.nodes);
+        let size = scenario.cluster.nodes + scenario.cluster.spares;
+        if known != size as usize {
+            let text = format!("the scenario has {size} nodes, run.json names {known}");
             reader.gap(0, Kinds::EVENTS | Kinds::DUMP, &folder.info(), 0, text);
         }
         let Reader { names, gaps, logs, applications, .. } = reader;

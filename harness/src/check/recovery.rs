@@ -3,22 +3,25 @@
 use super::about::About;
 use super::evidence::{Evidence, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
-use crate::history::{Ended, Operation};
+use crate::history::{Ended, History, Operation};
 
 /// A write succeeds within the scenario's bound after the last heal.
 ///
-/// Reads: `last_heal_ns` of `run.json`, the writes of the history that were invoked after it, and
-/// `recovers-within`. Fails: naming the writes that were tried in that time in vain. Unknown: the last heal is not
-/// recorded; no write was tried in that time, the load ended before it was over, or a node did not answer then. Cannot see: how long single
+/// Reads: the last heal in the history, the writes that were invoked after it, and `recovers-within`; `last_heal_ns` of
+/// `run.json`, which must say the same. Fails: naming the writes that were tried in that time in vain. Unknown: the last
+/// heal is not recorded, or not after what the history says; no write was tried in that time, the load ended before it was over, or a node did not answer then. Cannot see: how long single
 /// keys or nodes took. Cost: O(operations).
 pub fn recovery(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let bound_ns = u64::try_from(evidence.scenario.expect.recovers_within.as_nanos()).unwrap_or(u64::MAX);
     let bound = format!("{:.1} s", bound_ns as f64 / 1e9);
-    let Some(healed) = evidence.info.last_heal_ns else {
+    let Some(claimed) = evidence.info.last_heal_ns else {
         tally.doubt(Finding::new("no last heal is recorded in run.json", [run_json("last_heal_ns is null")]));
         return tally.verdict("", |_| String::new());
     };
+    let recorded = last_heal(&evidence.history);
+    doubt_claim(evidence, claimed, recorded, &mut tally);
+    let healed = recorded.map_or(claimed, |(t, _)| t);
     let deadline = healed.saturating_add(bound_ns);
     let attempts = || writes_after(evidence, healed);
     let tried: Vec<_> = attempts().filter(|write| write.invoked_at <= deadline).collect();
@@ -32,7 +35,11 @@ pub fn recovery(evidence: &Evidence) -> Verdict {
             None => "none succeeded".to_owned(),
         };
         let text = format!("no write succeeded within {bound} after the last heal: {late}");
-        let mut witnesses = vec![run_json(&format!("the last heal was done at {}", evidence.at(healed)))];
+        let done = format!("the last heal was done at {}", evidence.at(healed));
+        let mut witnesses = vec![match recorded {
+            Some((_, line)) => history_witness(line, done),
+            None => run_json(&done),
+        }];
         witnesses.extend(tried.iter().take(3).map(|write| told(evidence, write)));
         let last_try = evidence.history.operations.iter().map(|operation| operation.invoked_at).max();
         match last_try {
@@ -61,10 +68,44 @@ pub fn recovery(evidence: &Evidence) -> Verdict {
 
 /// Seconds from the last heal to the first write that succeeded after it.
 pub fn recovery_seconds(evidence: &Evidence) -> Option<f64> {
-    let healed = evidence.info.last_heal_ns?;
+    let healed = last_heal(&evidence.history).map(|(t, _)| t).or(evidence.info.last_heal_ns)?;
     let ok = writes_after(evidence, healed).filter(|write| write.ended == Ended::Ok);
     let first = ok.filter_map(|write| write.completed_at).min()?;
     Some((first - healed) as f64 / 1e9)
+}
+
+/// When everything was healed, and the line that tells it: the heal of everything, or one after it of what it leaves.
+fn last_heal(history: &History) -> Option<(u64, u32)> {
+    let heals = history.strikes.iter().filter(|strike| &*strike.f == "heal");
+    let all = heals.clone().find(|strike| strike.invoked.step.is_none())?;
+    let after = heals.filter(|strike| strike.invoked_at >= all.invoked_at);
+    after.filter_map(|strike| strike.completed_at.zip(strike.completion_line)).max()
+}
+
+/// The conductor takes the time when the heal is done and in the history, while the load still goes on.
+fn doubt_claim(evidence: &Evidence, claimed: u64, recorded: Option<(u64, u32)>, tally: &mut Tally) {
+    let told = run_json(&format!("last_heal_ns is {claimed}: {}", evidence.at(claimed)));
+    match recorded {
+        Some((healed, line)) if claimed < healed => {
+            let at = evidence.at(healed);
+            let text = format!(
+                "run.json has the last heal done at {}, and in the history it ends at {at}",
+                evidence.at(claimed)
+            );
+            let witnesses = [told, history_witness(line, format!("the last heal is done at {at}"))];
+            tally.doubt(Finding::new(text, witnesses));
+        }
+        _ if evidence.info.load_ended_ns.is_some_and(|ended| ended < claimed) => {
+            let text = "run.json has the last heal done when the load had ended";
+            tally.doubt(Finding::new(text, [told]));
+        }
+        // Where nothing was broken, nothing had to be healed.
+        None if !evidence.history.strikes.is_empty() || !evidence.plan.steps.is_empty() => {
+            let text = "run.json records a last heal, and the history none";
+            tally.doubt(Finding::new(text, [told]));
+        }
+        _ => {}
+    }
 }
 
 fn writes_after(evidence: &Evidence, healed: u64) -> impl Iterator<Item = &Operation> {

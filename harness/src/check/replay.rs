@@ -189,8 +189,10 @@ impl Replay {
             Act::Truncate { after } => self.log.truncate(*after),
             Act::Commit { index, .. } => self.commit = self.commit.max(*index),
             Act::Apply { .. } => {}
-            Act::Snapshot { index, installed, .. } => {
-                if *installed && self.log.place(*index).is_none() {
+            Act::Snapshot { index, term, installed, .. } => {
+                let place = self.log.place(*index).and_then(|place| held.get(place as usize));
+                let holds = place.is_some_and(|held| u64::from(held.entry.term) == *term);
+                if *installed && !holds {
                     self.log = self.log.anew_after(*index, UNKNOWN);
                 }
             }
@@ -229,7 +231,8 @@ impl Replay {
     fn boot(&mut self, held: &[Held], boot: &BootAct) {
         self.role = None;
         self.term = boot.term;
-        self.commit = boot.commit.max(boot.snapshot);
+        // What nobody holds, nobody knows to be committed: such a line is wrong, and durability tells so.
+        self.commit = boot.commit.min(boot.last).max(boot.snapshot);
         self.trusted = true;
         let base = self.log.after(boot.first - 1, held).unwrap_or(UNKNOWN);
         let base = if boot.first == 1 { ROOT } else { base };

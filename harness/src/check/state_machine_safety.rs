@@ -1,18 +1,16 @@
 //! All nodes apply the same entries in the same order (§5.4.3).
 
-use std::collections::BTreeMap;
-
-use mkraft_proto::evidence::Digest;
-
 use super::about::{About, EntryId, Indices, extend};
 use super::by_index::ByIndex;
 use super::evidence::{Act, Applied, Boot, Evidence, Fact, Kinds, NodeRef, witness};
 use super::replay::Replay;
+use super::snapshots::snapshots;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// index -> (term, digest, session, sequence) applied is a function over all nodes and boots; each boot applies in order and without
 /// gaps from its snapshot on, what its own log holds, and never beyond what it knows to be committed (§5.4.3); and the
-/// state that snapshots hold is a function of their index (§7).
+/// term and the state of snapshots are functions of their index, the term that of the entry applied there; a node takes
+/// one only of what it has applied, and installs one only of more (§7).
 ///
 /// Reads: `boot`, `commit`, `apply`, `snapshot` and all that tells of the log. Fails: naming the lines. Unknown: such
 /// lines of a node may be missing, or nothing was applied. Cannot see: whether two machines made the same of the same
@@ -25,11 +23,17 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
         let mut replay = Replay::default();
         // None while lines are missing.
         let mut next: Option<u64> = None;
+        let mut applied: Option<(&Boot, &Fact)> = None;
         let mut differed = false;
         let mut early: Option<Early> = None;
         for (place, boot) in facts.boots.iter().enumerate() {
             for fact in &boot.facts {
                 _ = replay.take(facts, fact);
+                let here = Here { evidence, node, boot, fact };
+                if let (Act::Snapshot { index, installed, .. }, Some(next)) = (&fact.act, next) {
+                    let finding = here.snapshot(*index, *installed, next - 1, applied);
+                    finding.into_iter().for_each(|finding| tally.violated(finding));
+                }
                 match &fact.act {
                     Act::Boot(act) => next = Some(act.snapshot + 1),
                     Act::Snapshot { index, installed: true, .. } => next = Some(index + 1),
@@ -37,7 +41,7 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
                     _ => {}
                 }
                 let Act::Apply { first, entries } = fact.act else { continue };
-                let here = Here { evidence, node, boot, fact };
+                applied = Some((boot, fact));
                 let entries = facts.applied(entries);
                 let last = first + (entries.len() as u64).saturating_sub(1);
                 if let Some(finding) = here.order(first, last, next) {
@@ -66,7 +70,13 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
         }
         early.into_iter().for_each(|early| tally.violated(early.finding(node)));
     }
-    states(evidence, &mut tally);
+    let applied_in = |index| {
+        let seen: &Seen = known.get(index)?;
+        let term = u64::from(seen.entry.term);
+        let text = format!("{} applied entry {index} as of term {term}", evidence.name(seen.node));
+        Some((term, seen.witness(evidence, text)?))
+    };
+    snapshots(evidence, applied_in, &mut tally);
     tally.doubt_gaps(evidence, Kinds::LOG | Kinds::COMMIT | Kinds::APPLY);
     let distinct = known.iter().count();
     tally.verdict("nothing was applied in any file", |applied| {
@@ -76,34 +86,19 @@ pub fn state_machine_safety(evidence: &Evidence) -> Verdict {
     })
 }
 
-/// One log makes one state.
-fn states(evidence: &Evidence, tally: &mut Tally) {
-    let mut known: BTreeMap<u64, (Digest, NodeRef, Witness)> = BTreeMap::new();
-    for (node, facts) in evidence.nodes() {
-        let mut differed = false;
-        for (boot, fact) in facts.files().flat_map(|boot| boot.facts.iter().map(move |fact| (boot, fact))) {
-            let Act::Snapshot { index, digest, .. } = fact.act else { continue };
-            let name = evidence.name(node);
-            let told =
-                witness(boot, fact, format!("{name}'s snapshot up to entry {index} has digest {digest}"));
-            let (before, other, seen) = known.entry(index).or_insert_with(|| (digest, node, told.clone()));
-            if *before != digest && !differed {
-                let other = evidence.name(*other);
-                let text =
-                    format!("snapshots of {other} and {name} up to entry {index} hold different states");
-                tally.violated(Finding::new(text, [seen.clone(), told]));
-                differed = true;
-            }
-        }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Seen {
     entry: Applied,
     node: NodeRef,
     place: u32,
     line: u32,
+}
+
+impl Seen {
+    fn witness(&self, evidence: &Evidence, text: String) -> Option<Witness> {
+        let file = evidence.nodes[self.node.0 as usize].file(self.place as usize)?.file.clone();
+        Some(Witness { file, line: self.line, text })
+    }
 }
 
 /// The line that is looked at.
@@ -122,6 +117,34 @@ impl Here<'_> {
         let text = format!("{name} applied entry {first} at {at}, when entry {next} was next");
         let about = About::AppliedWrong { entries: first..=last, at: self.fact.t };
         Some(Finding::new(text.clone(), [witness(self.boot, self.fact, text)]).about(about))
+    }
+
+    /// A snapshot holds what was applied; one from a leader holds more.
+    fn snapshot(
+        &self,
+        index: u64,
+        installed: bool,
+        applied: u64,
+        before: Option<(&Boot, &Fact)>,
+    ) -> Option<Finding> {
+        let (name, at) = (self.evidence.name(self.node), self.evidence.at(self.fact.t));
+        let text = match installed {
+            false if index > applied => format!(
+                "{name} has a snapshot of its own up to entry {index} at {at}, when it had applied no more than \
+                 {applied}"
+            ),
+            true if index <= applied => format!(
+                "{name} put a snapshot up to entry {index} in the place of its state at {at}, when it had applied up \
+                 to {applied}"
+            ),
+            _ => return None,
+        };
+        let before =
+            before.map(|(boot, fact)| witness(boot, fact, format!("{name} had applied up to {applied}")));
+        let witnesses: Vec<_> =
+            before.into_iter().chain([witness(self.boot, self.fact, text.clone())]).collect();
+        let about = About::AppliedWrong { entries: index..=index, at: self.fact.t };
+        Some(Finding::new(text, witnesses).about(about))
     }
 
     fn early(&self, last: u64, commit: u64) -> Early {
@@ -151,8 +174,7 @@ impl Here<'_> {
             let write = format!("write {sequence} of session {session}: {outcome:?}").to_lowercase();
             format!("{name} applied entry {index} as of term {term}, digest {digest}, {write}")
         };
-        let file = self.evidence.nodes[before.node.0 as usize].file(before.place as usize)?.file.clone();
-        let first = Witness { file, line: before.line, text: told(one, before.entry) };
+        let first = before.witness(self.evidence, told(one, before.entry))?;
         let second = witness(self.boot, self.fact, told(other, seen.entry));
         let text = match one == other {
             true => format!("{one} applied two different entries at index {index}"),

@@ -17,8 +17,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// Who counts is wanted for a strike that is due.
 const MEMBERS_LIMIT: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_millis(20);
-/// From the answer that a voter leads until it says so itself.
-const LEADS_LIMIT: Duration = Duration::from_secs(1);
+/// From the answer of a transfer until somebody leads; and until it is over, when the old leader still does.
+const LEADS_LIMIT: Duration = Duration::from_secs(5);
+const GIVEN_UP_LIMIT: Duration = Duration::from_secs(1);
+/// A snapshot is asked of a node that may be killed and started again meanwhile.
+const COMPACT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The members by the newest answer. Nobody but us changes them: until a change is asked for, they are known.
 pub(super) struct Known(Mutex<(Members, Certainty)>);
@@ -125,30 +128,54 @@ impl Cluster {
         if let Err(Failure { definite: true, message, .. }) = asked {
             return Err(Refused { definite: true, message: format!("{}: {message}", from.node) });
         }
-        let deadline = Instant::now() + LEADS_LIMIT;
+        let began = Instant::now();
         let seen = loop {
-            match self.leader().await {
-                Some(leader) if leader.node == to && leader.term > from.term => return Ok(leader),
-                seen if Instant::now() + RETRY >= deadline => break seen,
-                _ => sleep(RETRY).await,
+            let seen = self.leader().await;
+            let limit = match &seen {
+                Some(leader) if leader.term > from.term && leader.node == to => return Ok(leader.clone()),
+                Some(leader) if leader.term > from.term => Duration::ZERO,
+                Some(_) => GIVEN_UP_LIMIT,
+                None => LEADS_LIMIT,
+            };
+            if began.elapsed() >= limit {
+                break seen;
             }
+            sleep(RETRY).await;
         };
-        let leads = seen
-            .map_or("no node leads".to_owned(), |Leader { node, term }| format!("{node} leads term {term}"));
         let answered = match asked {
             Ok(_) => format!("{} answered that {to} leads", from.node),
             Err(failure) => format!("{}: {failure}", from.node),
         };
-        Err(Refused { definite: false, message: format!("{answered}, and then {leads}") })
+        let leads = match &seen {
+            Some(Leader { node, term }) => format!("{node} leads term {term}"),
+            None => "no node leads".to_owned(),
+        };
+        // A term has one leader: in none up to this one can it have been `to`.
+        let definite = seen.is_some_and(|seen| seen.term <= from.term + 1);
+        Err(Refused { definite, message: format!("{answered}, and then {leads}") })
     }
 
     /// Has a node take a snapshot; the last entry that it stands for, 0 where the node has nothing to stand for.
+    ///
+    /// Asks again when it is open what came of it: a node that has a snapshot of everything says so.
     pub async fn compact(&self, node: &str) -> Result<u64, Refused> {
         let Some(mut operator) = self.operator(node) else {
             return Err(Refused { definite: true, message: format!("there is no {node}") });
         };
-        let asked = operator.compact(ASK_LIMIT).await.map(|answer| answer.snapshot);
-        asked.map_err(|failure| Refused { definite: failure.definite, message: format!("{node}: {failure}") })
+        let deadline = Instant::now() + COMPACT_LIMIT;
+        let mut definite = true;
+        loop {
+            match operator.compact(ASK_LIMIT).await {
+                Ok(answer) => return Ok(answer.snapshot),
+                Err(failure) => {
+                    definite &= failure.definite;
+                    if definite || Instant::now() + RETRY >= deadline {
+                        return Err(Refused { definite, message: format!("{node}: {failure}") });
+                    }
+                }
+            }
+            sleep(RETRY).await;
+        }
     }
 
     fn operator(&self, node: &str) -> Option<crate::system::operator::Operator> {

@@ -15,8 +15,10 @@ pub enum Edn {
     Keyword(String),
     /// nil, true, false, numbers, strings; characters and symbols as strings.
     Plain(Value),
-    /// A list, vector or set.
+    /// A list or vector.
     Sequence(Vec<Edn>),
+    /// Without an order.
+    Set(Vec<Edn>),
     Map(Vec<(Edn, Edn)>),
 }
 
@@ -39,12 +41,17 @@ pub struct Forms<'t> {
 }
 
 impl Edn {
-    /// As a value of JSON; a keyword keeps its colon, to be told from a string.
+    /// As a value of JSON; a keyword keeps its colon, to be told from a string, and equal sets become equal arrays.
     pub fn into_value(self) -> Value {
         match self {
             Edn::Keyword(name) => Value::String(format!(":{name}")),
             Edn::Plain(value) => value,
             Edn::Sequence(items) => items.into_iter().map(Edn::into_value).collect(),
+            Edn::Set(items) => {
+                let mut items: Vec<Value> = items.into_iter().map(Edn::into_value).collect();
+                items.sort_by_cached_key(Value::to_string);
+                Value::Array(items)
+            }
             Edn::Map(pairs) => {
                 let text = |key: Edn| match key.into_value() {
                     Value::String(text) => text,
@@ -67,18 +74,18 @@ impl<'t> Forms<'t> {
     }
 
     /// Steps over a sign that opens or closes a vector around forms.
-    pub fn take(&mut self, sign: char) -> bool {
-        self.skip();
+    pub fn take(&mut self, sign: char) -> Result<bool, EdnError> {
+        self.skip_all(0)?;
         let is_there = self.rest().starts_with(sign);
         if is_there {
             self.step();
         }
-        is_there
+        Ok(is_there)
     }
 
     /// The next form, or none where the text ends.
     pub fn form(&mut self) -> Result<Option<Edn>, EdnError> {
-        self.skip();
+        self.skip_all(0)?;
         self.began = self.line;
         if self.rest().is_empty() { Ok(None) } else { self.read(0).map(Some) }
     }
@@ -109,6 +116,17 @@ impl<'t> Forms<'t> {
         }
     }
 
+    /// Forms that are marked to be left out, too.
+    fn skip_all(&mut self, depth: usize) -> Result<(), EdnError> {
+        self.skip();
+        while self.rest().starts_with("#_") {
+            self.at += 2;
+            self.read(depth + 1)?;
+            self.skip();
+        }
+        Ok(())
+    }
+
     fn error(&self, expected: &'static str) -> EdnError {
         let found: String = self.rest().chars().take_while(|&sign| sign != '\n').take(30).collect();
         let found = if found.is_empty() { "the end".to_owned() } else { format!("`{found}`") };
@@ -119,7 +137,7 @@ impl<'t> Forms<'t> {
         if depth > DEPTH_MAX {
             return Err(self.error("at most 64 forms within each other"));
         }
-        self.skip();
+        self.skip_all(depth)?;
         match self.rest().chars().next() {
             Some('(') => self.sequence(')', depth).map(Edn::Sequence),
             Some('[') => self.sequence(']', depth).map(Edn::Sequence),
@@ -128,12 +146,9 @@ impl<'t> Forms<'t> {
             Some('#') => {
                 self.step();
                 match self.rest().chars().next() {
-                    Some('{') => self.sequence('}', depth).map(Edn::Sequence),
-                    Some('_') => {
-                        self.step();
-                        self.read(depth + 1)?;
-                        self.read(depth + 1)
-                    }
+                    Some('{') => self.sequence('}', depth).map(Edn::Set),
+                    // ##NaN, ##Inf: there is no such number in JSON.
+                    Some('#') => Ok(Edn::Plain(format!("#{}", self.token()?).into())),
                     // A tag says what the next form is made into: the form itself is enough.
                     _ => {
                         self.token()?;
@@ -155,10 +170,15 @@ impl<'t> Forms<'t> {
         }
     }
 
+    fn take_within(&mut self, close: char, depth: usize) -> Result<bool, EdnError> {
+        self.skip_all(depth + 1)?;
+        self.take(close)
+    }
+
     fn sequence(&mut self, close: char, depth: usize) -> Result<Vec<Edn>, EdnError> {
         self.step();
         let mut items = Vec::new();
-        while !self.take(close) {
+        while !self.take_within(close, depth)? {
             items.push(self.read(depth + 1)?);
         }
         Ok(items)
@@ -167,9 +187,9 @@ impl<'t> Forms<'t> {
     fn map(&mut self, depth: usize) -> Result<Edn, EdnError> {
         self.step();
         let mut pairs = Vec::new();
-        while !self.take('}') {
+        while !self.take_within('}', depth)? {
             let key = self.read(depth + 1)?;
-            self.skip();
+            self.skip_all(depth + 1)?;
             if self.rest().starts_with('}') {
                 return Err(self.error("a value for each key of a map"));
             }
@@ -334,6 +354,9 @@ mod tests {
             ("(1, 2 [3 #{4}]) ; all", json!([1, 2, [3, [4]]])),
             ("{:a 1, \"b\" {2 nil}}", json!({":a": 1, "b": {"2": null}})),
             ("#jepsen.history.Op{:a #_ 5 6}", json!({":a": 6})),
+            ("#_ 1 [#_ 2 3 #_ #_ 4 5]", json!([3])),
+            ("#{2 10 1}", json!([1, 10, 2])),
+            ("##NaN", json!("##NaN")),
         ];
         for (text, expected) in cases {
             let value = Forms::new(text, 1).form().unwrap().unwrap().into_value();

@@ -52,7 +52,7 @@ impl Shape {
             Shape::List => (value.is_array(), value),
             Shape::Transaction => return transaction(value).ok_or(self.expected()),
             Shape::Transfer => {
-                let value = with_plain_names(value);
+                let value = with_plain_accounts(with_plain_names(value));
                 let is_name = |field| matches!(value.get(field), Some(Value::String(_) | Value::Number(_)));
                 let amount = value.get("amount").is_some_and(Value::is_i64);
                 (is_name("from") && is_name("to") && amount, value)
@@ -115,6 +115,16 @@ fn with_plain_names(value: Value) -> Value {
     }
 }
 
+/// The accounts of a transfer without the colons of keywords, as the balances have them.
+fn with_plain_accounts(mut value: Value) -> Value {
+    for field in ["from", "to"] {
+        if let Some(Value::String(account)) = value.get_mut(field) {
+            *account = account.trim_start_matches(':').to_owned();
+        }
+    }
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -124,7 +134,7 @@ mod tests {
     #[test]
     fn values_are_taken_or_refused_by_their_shape() {
         let same = |value: Value| (value.clone(), Some(value));
-        let cases: [(Shape, (Value, Option<Value>)); 26] = [
+        let cases: [(Shape, (Value, Option<Value>)); 27] = [
             (Shape::Anything, same(json!(null))),
             (Shape::Something, same(json!(false))),
             (Shape::Something, (json!(null), None)),
@@ -154,6 +164,13 @@ mod tests {
             (
                 Shape::Transfer,
                 (json!({":from": 0, ":to": 1, ":amount": 5}), Some(json!({"from": 0, "to": 1, "amount": 5}))),
+            ),
+            (
+                Shape::Transfer,
+                (
+                    json!({":from": ":a", ":to": "b", ":amount": 5}),
+                    Some(json!({"from": "a", "to": "b", "amount": 5})),
+                ),
             ),
             (Shape::Transfer, (json!({"from": 0, "to": 1}), None)),
             (Shape::Transfer, (json!({"from": [0], "to": 1, "amount": 5}), None)),

@@ -4,7 +4,7 @@
 //! an outcome that nobody recorded.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -158,7 +158,8 @@ struct Reader {
     history: History,
     clients: Clients,
     /// Positions in `history.strikes` which wait for their completion.
-    open_strikes: Vec<usize>,
+    /// By what they do and for which step, the oldest first.
+    open_strikes: HashMap<(Arc<str>, Option<u64>), VecDeque<usize>>,
     names: Names,
     time: u64,
 }
@@ -263,9 +264,10 @@ impl Reader {
     }
 
     fn strike(&mut self, line: u32, op: Line) -> Result<(), HistoryFault> {
-        let invoked =
-            serde_json::from_value(op.value.json().into_owned()).map_err(HistoryFault::NotAStrike)?;
-        self.open_strikes.push(self.history.strikes.len());
+        let invoked = serde_json::from_value::<Strike>(op.value.json().into_owned())
+            .map_err(HistoryFault::NotAStrike)?;
+        let act = (self.names.of(&op.f), invoked.step);
+        self.open_strikes.entry(act).or_default().push_back(self.history.strikes.len());
         let strike = StrikeRecord {
             f: self.names.of(&op.f),
             invoked,
@@ -283,12 +285,11 @@ impl Reader {
     fn struck(&mut self, line: u32, op: Line) -> Result<(), HistoryFault> {
         let completed: Strike =
             serde_json::from_value(op.value.json().into_owned()).map_err(HistoryFault::NotAStrike)?;
-        let strikes = &mut self.history.strikes;
-        let matches = |&at: &usize| *strikes[at].f == *op.f && strikes[at].invoked.step == completed.step;
-        let Some(place) = self.open_strikes.iter().position(matches) else {
+        let act = (self.names.of(&op.f), completed.step);
+        let Some(place) = self.open_strikes.get_mut(&act).and_then(VecDeque::pop_front) else {
             return Err(HistoryFault::StrikeNotInvoked { f: op.f.into_owned(), step: completed.step });
         };
-        let strike = &mut strikes[self.open_strikes.remove(place)];
+        let strike = &mut self.history.strikes[place];
         strike.completed = Some(completed);
         strike.completed_at = Some(op.time);
         strike.completion_line = Some(line);

@@ -16,7 +16,7 @@ use crate::scenario::Target;
 use crate::system::operator::{Change, Members};
 
 /// A change that needs nobody to catch up: what keeps it from its commit is another fault, which passes.
-const CHANGE_LIMIT: Duration = Duration::from_secs(5);
+const CHANGE_LIMIT: Duration = Duration::from_secs(8);
 /// From a learner without a log to a voter: it may have to receive a snapshot, more than once.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(10);
 /// With one voter alone there is no agreement to break.

@@ -65,6 +65,7 @@ pub(super) fn compact(aim: Aim) -> Doing<Struck> {
             Err(refused) => refused.to_string(),
         });
         let detail = told.collect::<Vec<_>>().join("; ");
+        let names = if outcome == StrikeOutcome::Skipped { Vec::new() } else { names.clone() };
         Struck { told: Told { nodes: names, outcome, detail }, undo: None }
     })
 }

@@ -35,7 +35,7 @@ pub enum Detail {
 
 /// The whole report.
 pub fn terminal(results: &Results, folder: &RunFolder, detail: Detail, color: bool) -> String {
-    let mut page = Page { text: String::new(), color, detail };
+    let mut page = Page { text: String::new(), color, detail, kept_in: "report.html and results.json show" };
     page.headline(results);
     page.checks(results);
     let violated = || results.checks.iter().filter(|check| check.verdict.status == Status::Violated);
@@ -54,9 +54,9 @@ pub fn terminal(results: &Results, folder: &RunFolder, detail: Detail, color: bo
     page.text
 }
 
-/// One check by itself.
-pub fn one_check(check: &CheckResult, color: bool) -> String {
-    let mut page = Page { text: String::new(), color, detail: Detail::Roots };
+/// One check by itself, of a history without a folder.
+pub fn one_check(check: &CheckResult, detail: Detail, color: bool) -> String {
+    let mut page = Page { text: String::new(), color, detail, kept_in: "--all shows" };
     if check.verdict.findings.is_empty() {
         let (word, style) = word(check.verdict.status);
         let lead = format!("{}  {}  ", page.paint(style, word), check.name);
@@ -71,6 +71,8 @@ struct Page {
     text: String,
     color: bool,
     detail: Detail,
+    /// Where there is more than is told: "... shows".
+    kept_in: &'static str,
 }
 
 impl Page {
@@ -179,9 +181,7 @@ impl Page {
         let (kept, beyond) = (check.verdict.findings.len(), check.verdict.more);
         if left_out + beyond > 0 {
             let more = left_out + beyond;
-            self.line(&format!(
-                "  ... and {more} more like these (report.html and results.json show {kept})"
-            ));
+            self.line(&format!("  ... and {more} more like these ({} {kept})", self.kept_in));
         }
     }
 
@@ -302,6 +302,12 @@ impl Page {
             }
         }
         let mut facts = vec![format!("{} leader changes", numbers.leader_changes)];
+        if numbers.config_changes > 0 {
+            facts.push(format!("{} configurations committed", numbers.config_changes));
+        }
+        if numbers.snapshots_installed > 0 {
+            facts.push(format!("{} snapshots installed", numbers.snapshots_installed));
+        }
         facts.extend(numbers.recovery_seconds.map(|took| format!("served {took:.3} s after the last heal")));
         facts.extend(numbers.load_seconds.map(|load| format!("{load:.1} s of load")));
         self.hanging("In the run: ", 12, &facts.join(", "));

@@ -196,7 +196,7 @@ fn a_damaged_history_of_others_is_judged_or_refused() {
         if let Ok(imported) = import(&path, dialect) {
             let book =
                 Book { history: &imported.history, file: "h", lines: Some(&imported.lines), epoch_ns: 0 };
-            assert!(!report::one_check(&model.judge(&book), true).is_empty());
+            assert!(!report::one_check(&model.judge(&book), Detail::All, true).is_empty());
         }
     });
 }

@@ -20,6 +20,7 @@ const BUGS: &[(Bug, &str, u64, &str)] = &[
     (Bug::CommitOlderTerm, "commit-quorum", 0, "planted-commit-older-term"),
     (Bug::ApplyBeforeCommit, "state-machine-safety", 7, "planted-apply-before-commit"),
     (Bug::ReadWithoutQuorum, "linearizability", 16, "planted-read-without-quorum"),
+    (Bug::CommitByOneMajority, "commit-quorum", 0, "planted-commit-by-one-majority"),
 ];
 
 const SEEDS: u64 = 40;

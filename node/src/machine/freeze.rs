@@ -99,6 +99,22 @@ impl<S: StateMachine> Machine<S> {
     }
 }
 
+/// The sessions of a frozen machine, by rising id, without its state: id, last used, last sequence.
+pub fn sessions(source: impl Read) -> Result<Vec<(u64, u64, u64)>, RestoreError> {
+    let mut records = Records::new(source);
+    match records.next()? {
+        Record::Begin(Begin { format: FORMAT, .. }) => {}
+        Record::Begin(Begin { format: found, .. }) => return Err(RestoreError::Format { found }),
+        _ => return Err(records.unfit("is not the beginning of one")),
+    }
+    let mut sessions = Vec::new();
+    // All of them stand before the first item.
+    while let Record::Session(session) = records.next()? {
+        sessions.push((session.id, session.used, session.sequence));
+    }
+    Ok(sessions)
+}
+
 impl<S: StateMachine> Frozen<S> {
     /// Writes all of it, in pieces of some 64 KiB, and returns the number of bytes.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<u64> {

@@ -11,7 +11,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use freeze::{Frozen, RestoreError, Unfit};
+pub use freeze::{Frozen, RestoreError, Unfit, sessions};
 pub use kv::{KeyValue, Query, Reading};
 /// What a client is told of its command; kept in its session, so that a retry is told the same.
 pub use mkraft_proto::v1::answer::Answer;

@@ -112,7 +112,6 @@ impl Raft {
             chunks_left: self.options.chunks_per_tick,
             change: None,
             lease_given_up: false,
-            writing_elapsed: 0,
         };
         self.role = Role::Leader(Box::new(leader));
         self.leader = Some(own);

@@ -102,7 +102,8 @@ impl Configuration {
     }
 
     /// None for what [`Configuration::encode`] cannot have made of a possible one.
-    pub fn decode(mut bytes: &[u8]) -> Option<Configuration> {
+    pub fn decode(whole: &[u8]) -> Option<Configuration> {
+        let mut bytes = whole;
         let mut ids = || {
             let (count, rest) = bytes.split_first_chunk()?;
             let length = (u32::from_le_bytes(*count) as usize).checked_mul(8)?;
@@ -112,7 +113,8 @@ impl Configuration {
             ids.collect::<Option<BTreeSet<_>>>()
         };
         let found = Configuration { voters: ids()?, outgoing: ids()?, learners: ids()? };
-        (bytes.is_empty() && found.is_possible()).then_some(found)
+        // Byte for byte: what names somebody twice, or out of order, is of another making.
+        (found.is_possible() && *found.encode() == *whole).then_some(found)
     }
 
     /// What it is to be after a change that is not unfit; this one is not joint.
@@ -297,6 +299,8 @@ mod tests {
         }
         assert_eq!(Configuration::decode(&[&bytes[..], &[0]].concat()), None);
         assert_eq!(Configuration::decode(&[0xff; 40]), None);
+        let twice = [&[2, 0, 0, 0][..], &[1, 0, 0, 0, 0, 0, 0, 0].repeat(2), &[0; 8]].concat();
+        assert_eq!(Configuration::decode(&twice), None, "n1 is named twice");
         for impossible in [configuration(&[], &[1], &[]), configuration(&[1], &[], &[1])] {
             assert_eq!(Configuration::decode(&impossible.encode()), None);
         }

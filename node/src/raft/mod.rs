@@ -247,8 +247,6 @@ struct Leader {
     change: Option<RequestId>,
     /// It asked another to campaign: nobody waits for its lease any more.
     lease_given_up: bool,
-    /// Ticks since the oldest write that is not durable began.
-    writing_elapsed: u32,
 }
 
 /// What a role is called outside.
@@ -303,6 +301,8 @@ pub struct Raft {
     writes: u64,
     /// The last write of this boot that is durable.
     written: u64,
+    /// Ticks since a write was last finished, or begun after all were.
+    writing_elapsed: u32,
     refused: u64,
     /// What the running step wants written.
     pending: Write,
@@ -358,6 +358,7 @@ impl Raft {
             election_timeout: 0,
             writes: 0,
             written: 0,
+            writing_elapsed: 0,
             refused: 0,
             pending: Write::default(),
             effects: Effects::default(),
@@ -429,14 +430,16 @@ impl Raft {
     fn tick(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         self.heard_elapsed = self.heard_elapsed.saturating_add(1);
+        let writing = self.written < self.writes;
+        self.writing_elapsed = if writing { self.writing_elapsed.saturating_add(1) } else { 0 };
+        let hangs = self.writing_elapsed >= self.options.election_ticks;
         self.tick_handover();
         self.tick_forwarded();
         if let Role::Leader(leader) = &mut self.role {
             leader.heartbeat_elapsed += 1;
-            leader.writing_elapsed = if self.written < self.writes { leader.writing_elapsed + 1 } else { 0 };
             let heartbeat = leader.heartbeat_elapsed >= self.options.heartbeat_ticks;
-            if leader.writing_elapsed >= self.options.election_ticks {
-                // Its disk hangs: others can serve better, and it may never write again.
+            if hangs {
+                // Others can serve better, and its disk may never write again.
                 return self.become_follower(self.term);
             }
             if self.election_elapsed >= self.options.election_ticks {
@@ -447,7 +450,7 @@ impl Raft {
                 self.heartbeat();
             }
             self.tick_transfers();
-        } else if self.election_elapsed >= self.election_timeout && self.may_campaign() {
+        } else if self.election_elapsed >= self.election_timeout && self.may_campaign() && !hangs {
             self.pre_campaign();
         }
     }
@@ -490,12 +493,9 @@ impl Raft {
     }
 
     fn persisted(&mut self, write: WriteId) {
-        if let Role::Leader(leader) = &mut self.role
-            && write.sequence > self.written
-        {
-            leader.writing_elapsed = 0;
+        if write.sequence > self.written {
+            (self.written, self.writing_elapsed) = (write.sequence, 0);
         }
-        self.written = self.written.max(write.sequence);
         if write.term != self.term {
             return;
         }

@@ -32,6 +32,13 @@ pub enum StorageError {
     #[error("{}: this data belongs to {found}, not to {expected}", path.display())]
     WrongNode { path: PathBuf, found: NodeId, expected: NodeId },
 
+    #[error(
+        "{}: the cluster began with {found}, and now {given} is given: leave --voter and --join away, or give them as \
+         at the first start",
+        path.display()
+    )]
+    OtherVoters { path: PathBuf, found: String, given: String },
+
     #[error("{}: written in format {found}, expected format {expected}", path.display())]
     UnknownFormat { path: PathBuf, found: String, expected: u32 },
 

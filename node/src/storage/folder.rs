@@ -149,7 +149,17 @@ pub(super) fn place(
     name: &str,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(File, PathBuf), StorageError> {
-    let (temporary, path) = (dir.join(TEMPORARY), dir.join(name));
+    place_by(dir, TEMPORARY, name, fill)
+}
+
+/// The same by way of another name, which ends in `.tmp`: for who is not the one that writes the log.
+pub(super) fn place_by(
+    dir: &Path,
+    temporary: &str,
+    name: &str,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(File, PathBuf), StorageError> {
+    let (temporary, path) = (dir.join(temporary), dir.join(name));
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(true).open(&temporary);
     let mut file = opened.map_err(StorageError::io("create", &temporary))?;

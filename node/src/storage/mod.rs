@@ -47,6 +47,8 @@
 mod error;
 mod folder;
 mod frame;
+pub(crate) mod fuzz;
+mod known;
 mod outline;
 mod record;
 mod recovery;
@@ -64,6 +66,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::error::{StorageError, Torn};
 pub use self::folder::Identity;
+pub use self::known::Known;
 pub use self::outline::Violation;
 pub use self::recovery::Recovered;
 pub use self::snapshot::{CHUNK_BYTES, Reader, Snapshots, Writer, chunks};
@@ -185,6 +188,11 @@ impl Storage {
 
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// What this node knows of its cluster beside the log.
+    pub fn known(&self) -> Result<Known, StorageError> {
+        Known::open(&self.dir)
     }
 
     /// The way to this node's snapshots.

@@ -166,7 +166,11 @@ pub(super) fn decode_base(body: &[u8]) -> Result<Base, Violation> {
     let previous = fields.u64()?;
     let (term, commit) = (Term(fields.u64()?), Index(fields.u64()?));
     let voted = fields.bool()?;
-    let vote = Some(NodeId(fields.u64()?)).filter(|_| voted);
+    let vote = match (voted, fields.u64()?) {
+        (true, vote) => Some(NodeId(vote)),
+        (false, 0) => None,
+        (false, _) => return Err(Violation::Malformed("it votes for somebody and for nobody")),
+    };
     let begin = fields.position()?;
     let last = Index(fields.u64()?);
     let count = fields.u32()? as usize;

@@ -26,7 +26,6 @@
 //! ```
 //! All chunks but the last are of one length, so that any of them is found without those before it.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -47,7 +46,7 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 
 const MAGIC: &[u8; 8] = b"mkraftSN";
 const END_MAGIC: &[u8; 8] = b"mkraftSE";
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 const TRAILER_BYTES: usize = 32;
 const CHECKSUM_BYTES: usize = 4;
 /// A configuration of thousands of nodes is none.
@@ -136,13 +135,8 @@ impl Writer {
     /// Makes it durable, reads it back, and only then gives it its name.
     pub fn finish(mut self) -> Result<Snapshot, StorageError> {
         let failed = |action| StorageError::io(action, &self.path);
-        let mut trailer = Vec::with_capacity(TRAILER_BYTES);
         self.snapshot.digest = self.digest.digest();
-        trailer.extend(END_MAGIC);
-        trailer.extend(self.snapshot.bytes.to_le_bytes());
-        trailer.extend(self.snapshot.digest.to_le_bytes());
-        trailer.extend(self.whole.to_le_bytes());
-        trailer.extend(crc32c(&trailer).to_le_bytes());
+        let trailer = encode_trailer(&self.snapshot, self.whole);
         if !self.buffer.is_empty() || self.number == 0 {
             let chunk = std::mem::take(&mut self.buffer);
             write_chunk(&mut self.file, self.snapshot.position, self.number, &chunk)
@@ -207,6 +201,16 @@ pub struct Reader {
 impl Reader {
     pub(super) fn open(path: &Path, node: NodeId, position: Position) -> Result<Reader, StorageError> {
         let file = File::open(path).map_err(StorageError::io("open", path))?;
+        Reader::of(file, path, node, position)
+    }
+
+    /// Of a file that is open; `path` is what errors call it.
+    pub(super) fn of(
+        file: File,
+        path: &Path,
+        node: NodeId,
+        position: Position,
+    ) -> Result<Reader, StorageError> {
         let length = file.metadata().map_err(StorageError::io("read", path))?.len();
         let (configuration, begin) = read_head(&file, path, length, node, position)?;
         let trailer_at = length - TRAILER_BYTES as u64;
@@ -356,12 +360,8 @@ fn chunk_checksum(position: Position, number: u64, bytes: &[u8]) -> u32 {
     crc32c_append(crc32c(&place), bytes)
 }
 
-fn encode_head(node: NodeId, position: Position, configuration: &Configuration) -> Vec<u8> {
-    let mut tail = Vec::new();
-    for members in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
-        tail.extend((members.len() as u32).to_le_bytes());
-        members.iter().for_each(|member| tail.extend(member.0.to_le_bytes()));
-    }
+pub(super) fn encode_head(node: NodeId, position: Position, configuration: &Configuration) -> Vec<u8> {
+    let tail = configuration.encode();
     let mut head = vec![0; HEADER_BYTES];
     head[0..8].copy_from_slice(MAGIC);
     head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -372,8 +372,37 @@ fn encode_head(node: NodeId, position: Position, configuration: &Configuration) 
     head[56..60].copy_from_slice(&crc32c(&tail).to_le_bytes());
     let checksum = crc32c(&head[..60]);
     head[60..64].copy_from_slice(&checksum.to_le_bytes());
-    head.extend(tail);
+    head.extend_from_slice(&tail);
     head
+}
+
+fn encode_trailer(snapshot: &Snapshot, whole: u32) -> Vec<u8> {
+    let mut trailer = Vec::with_capacity(TRAILER_BYTES);
+    trailer.extend(END_MAGIC);
+    trailer.extend(snapshot.bytes.to_le_bytes());
+    trailer.extend(snapshot.digest.to_le_bytes());
+    trailer.extend(whole.to_le_bytes());
+    trailer.extend(crc32c(&trailer).to_le_bytes());
+    trailer
+}
+
+/// A file of one chunk, in memory.
+pub(super) fn encode_whole(
+    node: NodeId,
+    position: Position,
+    configuration: &Configuration,
+    state: &[u8],
+) -> Vec<u8> {
+    assert!(state.len() <= CHUNK_BYTES, "{} bytes are more than a chunk", state.len());
+    let mut bytes = encode_head(node, position, configuration);
+    bytes.extend(chunk_checksum(position, 0, state).to_le_bytes());
+    bytes.extend(state);
+    let mut digest = Xxh3::new();
+    digest.update(state);
+    let configuration = configuration.clone();
+    let snapshot = Snapshot { position, configuration, bytes: state.len() as u64, digest: digest.digest() };
+    bytes.extend(encode_trailer(&snapshot, crc32c(state)));
+    bytes
 }
 
 /// The configuration, and where the chunks begin.
@@ -403,6 +432,9 @@ fn read_head(
         let (path, found) = (path.to_owned(), small(8).to_string());
         return Err(StorageError::UnknownFormat { path, found, expected: FORMAT });
     }
+    if head[40..56] != [0; 16] {
+        return corrupt(40, "zeros, where nothing is named".into());
+    }
     if number(16) != node.0 {
         let (path, found) = (path.to_owned(), NodeId(number(16)));
         return Err(StorageError::WrongNode { path, found, expected: node });
@@ -416,21 +448,8 @@ fn read_head(
     }
     let mut bytes = vec![0; tail as usize];
     file.read_exact_at(&mut bytes, HEADER_BYTES as u64).map_err(StorageError::io("read", path))?;
-    match decode_configuration(&bytes).filter(|_| crc32c(&bytes) == small(56)) {
+    match Configuration::decode(&bytes).filter(|_| crc32c(&bytes) == small(56)) {
         Some(configuration) => Ok((configuration, (HEADER_BYTES + bytes.len()) as u64)),
         None => corrupt(HEADER_BYTES as u64, "a configuration, with its checksum".into()),
     }
-}
-
-fn decode_configuration(mut bytes: &[u8]) -> Option<Configuration> {
-    let mut members = || {
-        let count = u32_at(bytes, 0)? as usize;
-        let end = count.checked_mul(8)?.checked_add(4)?;
-        let ids = bytes.get(4..end)?.chunks_exact(8);
-        let ids = ids.map(|id| u64_at(id, 0).map(NodeId)).collect::<Option<BTreeSet<_>>>()?;
-        bytes = &bytes[end..];
-        Some(ids)
-    };
-    let configuration = Configuration { voters: members()?, outgoing: members()?, learners: members()? };
-    bytes.is_empty().then_some(configuration)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::StorageError;
 use super::folder;
 use super::frame::{self, HEADER_BYTES as FRAME_HEADER_BYTES};
+use super::known::Known;
 use super::recovery;
 use super::segment::{self, HEADER_BYTES, Segment, used_bytes};
 use super::snapshot::{self, Reader};
@@ -94,6 +95,9 @@ pub fn verify(dir: &Path) -> Result<Report, StorageError> {
                 None
             }
         };
+    }
+    if let Err(error) = Known::open(dir) {
+        report.error(error)?;
     }
     for (position, path) in snapshot::list(dir)? {
         match Reader::open(&path, node, position) {

@@ -1,8 +1,8 @@
 //! Which data folder each peer keeps: a node that lost its own has lost its votes and its log with it, and must not
 //! come back under its name.
 //!
-//! In: what peers say of themselves when a stream opens. Out: whether that is who was there before. Never: a memory
-//! beyond this process; as long as one other node stays up, whoever was wiped meanwhile cannot speak to it.
+//! In: what peers say of themselves when a stream opens. Out: whether that is who was there before. Never: a peer that
+//! is spoken to before it is known on the disk who it is: a cluster that was stopped as a whole remembers as well.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
+use crate::causes::with_causes;
 use crate::raft::NodeId;
+use crate::storage::Known;
 
 /// Of the answer to a greeting.
 const HEADER: &str = "mkraft-folder";
@@ -19,12 +21,15 @@ const HEADER: &str = "mkraft-folder";
 pub struct Folders {
     /// This node's.
     own: u128,
-    known: Arc<Mutex<BTreeMap<NodeId, u128>>>,
+    /// What of `known` is durable: nobody waits for a disk who was met before.
+    met: Arc<Mutex<BTreeMap<NodeId, u128>>>,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Folders {
-    pub fn new(own: u128) -> Folders {
-        Folders { own, known: Arc::default() }
+    pub fn new(own: u128, known: Known) -> Folders {
+        let met = Arc::new(Mutex::new(known.folders().clone()));
+        Folders { own, met, known: Arc::new(Mutex::new(known)) }
     }
 
     pub fn own_bytes(&self) -> Vec<u8> {
@@ -38,46 +43,77 @@ impl Folders {
         }
     }
 
-    pub fn check_signed(&self, peer: NodeId, answer: &MetadataMap) -> Result<(), Status> {
+    pub async fn check_signed(&self, peer: NodeId, answer: &MetadataMap) -> Result<(), Status> {
         let folder = answer.get(HEADER).and_then(|value| value.to_str().ok());
         let folder = folder.and_then(|folder| u128::from_str_radix(folder, 16).ok());
-        self.check(peer, folder)
+        self.check(peer, folder).await
     }
 
-    pub fn check_bytes(&self, peer: NodeId, folder: &[u8]) -> Result<(), Status> {
-        self.check(peer, folder.try_into().ok().map(u128::from_be_bytes))
+    pub async fn check_bytes(&self, peer: NodeId, folder: &[u8]) -> Result<(), Status> {
+        self.check(peer, folder.try_into().ok().map(u128::from_be_bytes)).await
     }
 
-    fn check(&self, peer: NodeId, folder: Option<u128>) -> Result<(), Status> {
+    async fn check(&self, peer: NodeId, folder: Option<u128>) -> Result<(), Status> {
         let folder =
             folder.ok_or_else(|| Status::invalid_argument(format!("{peer} names no data folder")))?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match *known.entry(peer).or_insert(folder) {
-            first if first == folder => Ok(()),
-            _ => Err(Status::permission_denied(format!(
-                "{peer} has come back with another data folder, without what it acknowledged and voted: \
-                 remove it, and let it join under a new id"
-            ))),
+        let met = lock(&self.met).get(&peer).copied();
+        let first = match met {
+            Some(first) => first,
+            None => self.meet(peer, folder).await?,
+        };
+        if first == folder {
+            return Ok(());
         }
+        Err(Status::permission_denied(format!(
+            "{peer} has come back with another data folder, without what it acknowledged and voted: remove it, and \
+             let it join under a new id"
+        )))
     }
+
+    /// Writes it down, in a thread that may wait.
+    async fn meet(&self, peer: NodeId, folder: u128) -> Result<u128, Status> {
+        let folders = self.clone();
+        let first = tokio::task::spawn_blocking(move || {
+            let first = lock(&folders.known).meet(peer, folder)?;
+            lock(&folders.met).insert(peer, first);
+            Ok::<_, crate::storage::StorageError>(first)
+        });
+        let failed = |error: &dyn std::error::Error| {
+            Status::unavailable(format!("failed to remember {peer}: {}", with_causes(error)))
+        };
+        first.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{Options, Storage};
 
-    #[test]
-    fn a_peer_is_known_by_the_folder_it_had_first() {
-        let (own, mut answer) = (Folders::new(7), MetadataMap::new());
+    fn folders(own: u128, dir: &std::path::Path) -> Folders {
+        let (storage, _) = Storage::open(dir, NodeId(9), Options::default()).unwrap();
+        Folders::new(own, storage.known().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_known_by_the_folder_it_had_first_over_restarts() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (own, mut answer) = (folders(7, other.path()), MetadataMap::new());
         own.sign(&mut answer);
-        let peers = Folders::new(8);
-        assert!(peers.check_signed(NodeId(1), &MetadataMap::new()).is_err(), "it must name one");
-        assert!(peers.check_signed(NodeId(1), &answer).is_ok());
-        assert!(peers.check_bytes(NodeId(1), &own.own_bytes()).is_ok());
-        let wiped = Folders::new(9);
-        let refused = peers.check_bytes(NodeId(1), &wiped.own_bytes()).unwrap_err();
-        assert!(refused.message().contains("n1 has come back with another data folder"), "{refused}");
-        assert!(peers.check_bytes(NodeId(2), &wiped.own_bytes()).is_ok(), "another node has its own");
-        assert!(peers.check_bytes(NodeId(2), &[1]).is_err());
+        let peers = folders(8, dir.path());
+        assert!(peers.check_signed(NodeId(1), &MetadataMap::new()).await.is_err(), "it must name one");
+        assert!(peers.check_signed(NodeId(1), &answer).await.is_ok());
+        assert!(peers.check_bytes(NodeId(1), &own.own_bytes()).await.is_ok());
+        for peers in [peers, folders(8, dir.path())] {
+            let wiped = 9u128.to_be_bytes();
+            let refused = peers.check_bytes(NodeId(1), &wiped).await.unwrap_err();
+            assert!(refused.message().contains("n1 has come back with another data folder"), "{refused}");
+            assert!(peers.check_bytes(NodeId(2), &wiped).await.is_ok(), "another node has its own");
+            assert!(peers.check_bytes(NodeId(2), &[1]).await.is_err());
+        }
     }
 }

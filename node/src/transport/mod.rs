@@ -9,7 +9,7 @@ mod folders;
 mod kv;
 mod outbound;
 mod raft;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,6 +29,7 @@ use folders::Folders;
 
 use crate::driver::Inbox;
 use crate::raft::{Message, NodeId, Status};
+use crate::storage::Known;
 
 /// Envelopes to one peer that its stream has not taken yet.
 const QUEUE: usize = 1024;
@@ -116,6 +117,11 @@ struct Registration {
     epoch: u64,
 }
 
+/// What a stream takes its messages from; none come before its [`Registration`].
+fn queue() -> (mpsc::Sender<v1::Envelope>, mpsc::Receiver<v1::Envelope>) {
+    mpsc::channel(QUEUE)
+}
+
 impl Registration {
     /// Replaces the queue of an older stream, which has then ended for this node.
     fn new(
@@ -123,10 +129,10 @@ impl Registration {
         direction: Direction,
         peer: NodeId,
         epoch: u64,
-    ) -> (Registration, mpsc::Receiver<v1::Envelope>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        sender: mpsc::Sender<v1::Envelope>,
+    ) -> Registration {
         outbox.lock().of(direction).insert(peer, Queue { epoch, sender });
-        (Registration { outbox: outbox.clone(), direction, peer, epoch }, receiver)
+        Registration { outbox: outbox.clone(), direction, peer, epoch }
     }
 
     /// False once a newer stream of this peer has replaced this one.
@@ -153,6 +159,8 @@ pub struct Transport {
     pub peers: BTreeMap<NodeId, String>,
     /// Which data folder this node keeps.
     pub folder: u128,
+    /// Which its peers keep.
+    pub known: Known,
     pub inbox: Inbox,
     pub outbox: Outbox,
     pub status: watch::Receiver<NodeStatus>,
@@ -180,16 +188,16 @@ impl Transport {
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let Transport { id, peers, folder, inbox, outbox, status } = self;
-        let folders = Folders::new(folder);
+        let Transport { id, peers, folder, known, inbox, outbox, status } = self;
+        let folders = Folders::new(folder, known);
         for (&peer, address) in &peers {
             let (inbox, outbox, folders) = (inbox.clone(), outbox.clone(), folders.clone());
             tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox, outbox, folders));
         }
-        let known: BTreeSet<NodeId> = peers.keys().copied().collect();
-        let raft = raft::Service::new(id, known.clone(), inbox.clone(), outbox, folders);
+        let ids: BTreeSet<NodeId> = peers.keys().copied().collect();
+        let raft = raft::Service::new(id, ids.clone(), inbox.clone(), outbox, folders);
         let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let admin = AdminServer::new(admin::Service::new(id, known, inbox.clone(), status));
+        let admin = AdminServer::new(admin::Service::new(id, ids, inbox.clone(), status));
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tonic::transport::Server::builder()
@@ -212,10 +220,11 @@ mod tests {
     #[test]
     fn a_replaced_stream_no_longer_stands_and_takes_nothing_with_it() {
         let outbox = Outbox::default();
-        let (older, mut replies) = Registration::new(&outbox, Direction::Replies, NodeId(2), 1);
-        let (other, _) = Registration::new(&outbox, Direction::Requests, NodeId(2), 9);
+        let (sender, mut replies) = queue();
+        let older = Registration::new(&outbox, Direction::Replies, NodeId(2), 1, sender);
+        let other = Registration::new(&outbox, Direction::Requests, NodeId(2), 9, queue().0);
         assert!(older.stands());
-        let (newer, _newer_replies) = Registration::new(&outbox, Direction::Replies, NodeId(2), 2);
+        let newer = Registration::new(&outbox, Direction::Replies, NodeId(2), 2, queue().0);
         assert!(!older.stands() && newer.stands() && other.stands());
         assert!(replies.blocking_recv().is_none(), "the replaced queue has not ended");
         drop(older);

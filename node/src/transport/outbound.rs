@@ -13,7 +13,8 @@ use tonic::Status;
 use tonic::transport::Endpoint;
 
 use super::{
-    Direction, Folders, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration, wire,
+    Direction, Folders, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Outbox, Registration,
+    queue, wire,
 };
 use crate::causes::with_causes;
 use crate::driver::{Event, Inbox};
@@ -71,13 +72,15 @@ async fn exchange(
     let channel = endpoint.connect().await.map_err(|error| Status::unavailable(with_causes(&error)))?;
     let mut client = RaftClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
-    let (_registration, receiver) = Registration::new(outbox, Direction::Requests, peer, epoch);
+    let (sender, receiver) = queue();
     let hello = envelope::Body::Hello(Hello { folder: folders.own_bytes().into() });
     let hello = Envelope { from: id.0, to: peer.0, term: 0, body: Some(hello) };
     let requests = tokio_stream::once(hello).chain(ReceiverStream::new(receiver));
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.exchange(requests)).await;
     let opened = opened.map_err(|_| Status::deadline_exceeded("not accepted in time"))??;
-    folders.check_signed(peer, opened.metadata())?;
+    folders.check_signed(peer, opened.metadata()).await?;
+    // Who is not who it was is not spoken to.
+    let _registration = Registration::new(outbox, Direction::Requests, peer, epoch, sender);
     let mut replies = opened.into_inner();
     on_open();
     while let Some(envelope) = replies.message().await? {

@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Direction, Folders, Outbox, Registration, wire};
+use super::{Direction, Folders, Outbox, Registration, queue, wire};
 use crate::driver::Inbox;
 use crate::raft::NodeId;
 
@@ -34,7 +34,7 @@ impl Service {
     }
 
     /// The peer that the first envelope of a stream names.
-    fn greeted_by(&self, first: Option<Envelope>) -> Result<NodeId, Status> {
+    async fn greeted_by(&self, first: Option<Envelope>) -> Result<NodeId, Status> {
         let Some(Envelope { from, to, body: Some(envelope::Body::Hello(hello)), .. }) = first else {
             return Err(Status::invalid_argument("a stream begins with a greeting"));
         };
@@ -45,7 +45,7 @@ impl Service {
         if !self.peers.contains(&peer) {
             return Err(Status::permission_denied(format!("{peer} is no peer of {}", self.id)));
         }
-        self.folders.check_bytes(peer, &hello.folder)?;
+        self.folders.check_bytes(peer, &hello.folder).await?;
         Ok(peer)
     }
 }
@@ -60,9 +60,10 @@ impl Raft for Service {
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let mut requests = request.into_inner();
-        let peer = self.greeted_by(requests.message().await?)?;
+        let peer = self.greeted_by(requests.message().await?).await?;
         let stream = 1 + self.streams.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (registration, replies) = Registration::new(&self.outbox, Direction::Replies, peer, stream);
+        let (sender, replies) = queue();
+        let registration = Registration::new(&self.outbox, Direction::Replies, peer, stream, sender);
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             // Dropping the registration ends the queue, and with it the half of the stream that replies.

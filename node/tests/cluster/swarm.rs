@@ -18,11 +18,14 @@ pub struct Swarm {
     pub delay_max: u64,
     /// Messages that take up to `STRAGGLER_MAX`.
     pub stragglers: u64,
-    /// Requests for votes that do, so that they come when the logs have moved on.
+    /// Requests for votes, and to campaign, that do: they come when the logs have moved on.
     pub straggling_candidates: u64,
+    /// Acknowledgements that take up to `LATE_ANSWER_MAX`: a leader hears late that it was followed.
+    pub late_answers: u64,
     /// What is sent over a cut link arrives after the heal, instead of never.
     pub cuts_hold: bool,
-    pub one_way_cuts: bool,
+    /// From one server to another, or between the two.
+    pub cut_links: bool,
     pub partitions: bool,
     pub isolations: bool,
     pub crashes: bool,
@@ -86,12 +89,13 @@ pub struct Swarm {
 }
 
 pub const STRAGGLER_MAX: u64 = 250;
+pub const LATE_ANSWER_MAX: u64 = 150;
 pub const LATE_COMPLETION_MAX: u64 = 120;
 pub const ABSENCE_MAX: u64 = 90;
 
 impl Swarm {
     pub fn draw(random: &mut Random) -> Swarm {
-        let compacts = random.percent(60);
+        let compacts = random.percent(75);
         let changes = random.percent(60);
         // With little in the log, whoever was away needs a snapshot.
         let entries_max = if random.percent(50) { 8 } else { 40 };
@@ -103,8 +107,9 @@ impl Swarm {
             delay_max: if random.percent(50) { 3 } else { random.between(5, 40) },
             stragglers: some(random, 1, 5),
             straggling_candidates: some(random, 20, 80),
+            late_answers: if random.percent(25) { random.between(10, 50) } else { 0 },
             cuts_hold: random.percent(50),
-            one_way_cuts: random.percent(50),
+            cut_links: random.percent(50),
             partitions: random.percent(50),
             isolations: random.percent(50),
             crashes: random.percent(50),
@@ -160,8 +165,9 @@ impl Swarm {
             ("long delays", self.delay_max > 3),
             ("stragglers", self.stragglers > 0),
             ("straggling candidates", self.straggling_candidates > 0),
+            ("late answers", self.late_answers > 0),
             ("cuts hold", self.cuts_hold),
-            ("one-way cuts", self.one_way_cuts),
+            ("cut links", self.cut_links),
             ("partitions", self.partitions),
             ("isolations", self.isolations),
             ("crashes", self.crashes),

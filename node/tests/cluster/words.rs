@@ -93,6 +93,33 @@ fn body(body: &Body) -> String {
     }
 }
 
+/// What tells it from others: its kind, and the numbers it carries.
+pub fn facts(body: &Body) -> [u64; 6] {
+    match body {
+        Body::RequestVote { pre, asked, last } => {
+            [1, u64::from(*pre), u64::from(*asked), last.index.0, last.term.0, 0]
+        }
+        Body::VoteReply { pre, granted } => [2, u64::from(*pre), u64::from(*granted), 0, 0, 0],
+        Body::Append { prev, entries, commit, round } => {
+            [3, prev.index.0, prev.term.0, entries.len() as u64, commit.0, *round]
+        }
+        Body::AppendReply { round, outcome: AppendOutcome::Matched(index) } => [4, *round, index.0, 0, 0, 0],
+        Body::AppendReply { round, outcome: AppendOutcome::Conflict { prev, hint } } => {
+            [5, *round, prev.0, hint.index.0, hint.term.0, 0]
+        }
+        Body::Chunk { snapshot, stream, number } => {
+            let Position { index, term } = snapshot.position;
+            [6, index.0, term.0, snapshot.digest, *stream, *number]
+        }
+        Body::ChunkReply { stream, next } => [7, *stream, *next, 0, 0, 0],
+        Body::TimeoutNow => [8, 0, 0, 0, 0, 0],
+        Body::ReadIndex { token } => [9, *token, 0, 0, 0, 0],
+        Body::ReadIndexReply { token, index } => {
+            [10, *token, index.map_or(u64::MAX, |index| index.0), 0, 0, 0]
+        }
+    }
+}
+
 /// The message of such a line; commands with the payload `forged` stand for its entries.
 pub fn parse_message(words: &[&str]) -> Result<Message, String> {
     let [sender, "->", to, kind, rest @ ..] = words else {

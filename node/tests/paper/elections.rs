@@ -303,7 +303,10 @@ fn hearing_the_leader_or_granting_a_vote_restarts_the_election_timeout_and_refus
         let mut raft = server(in_term(1), &[1]);
         let quiet = ELECTION_TICKS - 1;
         ticks(&mut raft, quiet);
-        hear(&mut raft, line);
+        let effects = hear(&mut raft, line);
+        if effects.persist.is_some() {
+            write(&mut raft, &effects);
+        }
         let left = if restarts { timeout } else { timeout - quiet };
         assert_eq!(until_it_acts(&mut raft).0, left, "after {line}");
     }
@@ -357,7 +360,9 @@ fn if_a_candidate_hears_from_a_leader_whose_term_is_at_least_its_own_it_returns_
 
 #[test]
 fn a_candidate_that_times_out_starts_a_new_election_beginning_with_pre_votes() {
-    let mut raft = in_role(RoleName::Candidate);
+    let mut raft = server(in_term(0), &[]);
+    let (_, own_vote) = candidate(&mut raft);
+    raft.step(Input::Persisted(own_vote));
     let (_, effects) = until_it_acts(&mut raft);
     let asked = ["n1@1 -> n2 RequestPreVote last=0@0", "n1@1 -> n3 RequestPreVote last=0@0"];
     assert_eq!(said(&effects), asked, "the paper would increment its term at once");

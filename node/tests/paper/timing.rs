@@ -80,7 +80,7 @@ fn config() -> Config {
         compact_entries: 1000,
         compact_bytes: 1 << 20,
         snapshot_rate: 1 << 20,
-        voters: [N1].into(),
+        voters: Some([N1].into()),
         patience: 0,
         leases: false,
     }

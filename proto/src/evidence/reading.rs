@@ -17,7 +17,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::{Appended, Applied, Digest, Event, Line, Role};
+use super::{Appended, Applied, Digest, Event, Line, Role, Session};
 
 /// [`Event`], named from outside: its fields can be read as they come.
 #[derive(Deserialize)]
@@ -70,6 +70,10 @@ enum Fields {
         voters: Vec<String>,
         outgoing: Vec<String>,
         learners: Vec<String>,
+    },
+    Sessions {
+        index: u64,
+        sessions: Vec<Session>,
     },
     Stop {
         reason: String,
@@ -286,6 +290,7 @@ mod tests {
         r#"{"seq":1,"t":2,"node":"n1","boot":3,"event":"apply","first":7,"entries":[[4,"00000000000000ab",5,6,"duplicate"]]}"#,
         r#"{"seq":1,"t":2,"node":"n1","boot":3,"event":"snapshot","index":7,"term":4,"digest":"00000000000000ab","installed":false}"#,
         r#"{"seq":1,"t":2,"node":"n1","boot":3,"event":"config","index":7,"voters":["n1"],"outgoing":[],"learners":["n2"]}"#,
+        r#"{"seq":1,"t":2,"node":"n1","boot":0,"event":"sessions","index":7,"sessions":[[3,6,2],[5,5,0]]}"#,
         r#"{"seq":1,"t":2,"node":"n1","boot":3,"event":"stop","reason":"asked"}"#,
     ];
 

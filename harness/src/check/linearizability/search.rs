@@ -30,11 +30,15 @@ use super::object::{OPEN, Span};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Choices made.
+    /// Choices made; and [`WORK_PER_STEP`] times as many operations looked at.
     pub steps: u64,
-    /// States remembered, 16 bytes each and as much again for the table.
+    /// States remembered, 16 bytes each and as much again for the table; and eight times as many choices not yet made,
+    /// of four bytes.
     pub states: usize,
 }
+
+/// As many clients as this may always be at work at once.
+const WORK_PER_STEP: u64 = 256;
 
 impl Budget {
     pub const DEFAULT: Budget = Budget { steps: 4_000_000, states: 2_000_000 };
@@ -220,7 +224,8 @@ pub fn search<M: Machine>(spans: &[Span], machine: M, budget: Budget) -> Searche
                     frames.pop();
                 }
                 steps += 1;
-                if steps > budget.steps || seen.len() > budget.states {
+                let is_full = seen.len() > budget.states || choices.len() > 8 * budget.states;
+                if steps > budget.steps || board.work > WORK_PER_STEP * budget.steps || is_full {
                     return searched(Conclusion::OutOfBudget, steps, reached);
                 }
                 entering = board.choose(choice);
@@ -259,6 +264,8 @@ struct Board<'s, M> {
     /// By class: where among the choices its best one stands, and for which look that is true.
     best: Vec<(u32, u32)>,
     looks: u32,
+    /// Operations looked at so far.
+    work: u64,
 }
 
 impl<'s, M: Machine> Board<'s, M> {
@@ -283,6 +290,7 @@ impl<'s, M: Machine> Board<'s, M> {
             candidates: Vec::new(),
             best: vec![(0, 0); machine.classes()],
             looks: 0,
+            work: 0,
             machine,
         }
     }
@@ -345,6 +353,7 @@ impl<'s, M: Machine> Board<'s, M> {
             place = after;
         }
         self.opens.first_ret = first_ret;
+        self.work += self.candidates.len() as u64;
     }
 
     /// What may come next and changes something, one of each class; last the one that completes first, or serves one

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::pairing::Book;
-use super::{Dialect, Entry, Faulty, ImportFault, Imported, shown};
+use super::{Dialect, Entry, Faulty, ImportFault, Imported, NEMESIS, shown};
 use crate::history::OpType;
 
 pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
@@ -19,13 +19,23 @@ pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
         let sign = text[at..].chars().next();
         let is_last = sign == Some(']') && expected == ',';
         if sign != Some(expected) && !is_last {
-            let expected = if expected == '[' { "[" } else { "," };
+            let expected = if expected == '[' { "`[`" } else { "`,`" };
             let found = sign.map_or_else(|| "the end".to_owned(), |sign| format!("`{sign}`"));
             return Err((line, ImportFault::Sign { expected, found }));
         }
         at += 1;
-        if is_last || expected == '[' && text[at..].trim_start().starts_with(']') {
-            return Ok(book.imported);
+        let is_empty = expected == '[' && text[at..].trim_start().starts_with(']');
+        if is_last || is_empty {
+            let after = text[at..].trim_start();
+            let after = if is_empty { after[1..].trim_start() } else { after };
+            return match after.chars().next() {
+                None => Ok(book.imported),
+                Some(sign) => {
+                    let line = line + lines_in(&text[at..text.len() - after.len()]);
+                    let expected = "the end after the array";
+                    Err((line, ImportFault::Sign { expected, found: format!("`{sign}`") }))
+                }
+            };
         }
         expected = ',';
         let blank = text[at..].find(|sign: char| !sign.is_whitespace()).unwrap_or(text.len() - at);
@@ -41,10 +51,10 @@ pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
         let entry = entry.map_err(|error| (line, ImportFault::NotAnObject(why(error))))?;
         let end = at + entries.byte_offset();
         let process = match &entry.process {
-            Value::String(_) => None,
+            Value::String(name) if name == NEMESIS => None,
             Value::Number(number) if number.is_u64() => number.as_u64(),
             other => {
-                let expected = "a number from 0, or a name".to_owned();
+                let expected = "a number from 0, or \"nemesis\"".to_owned();
                 return Err((line, ImportFault::Field { field: "process", expected, found: shown(other) }));
             }
         };

@@ -16,14 +16,19 @@ pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
             }
             _ => (None, text),
         };
+        // Later logs name the logger behind the sign, not before it.
+        let text = text.trim_start();
+        let text = text.strip_prefix("jepsen.util").map_or(text, str::trim_start);
         let mut words = text.split_whitespace();
         let (process, word, f) = (words.next(), words.next(), words.next());
         let kind = word.and_then(|word| word.strip_prefix(':')).and_then(kind);
         let f = f.and_then(|word| word.strip_prefix(':'));
         let who = process.map(|word| (word.parse::<u64>().ok(), word.starts_with(':')));
         let (Some((process, is_keyword)), Some(kind), Some(f)) = (who, kind, f) else {
-            // Other loggers write into the same file.
-            if logger.is_some() {
+            // Other loggers write into the same file; what begins as an operation does is none of theirs.
+            let is_number = process.is_some_and(|word| word.parse::<u64>().is_ok());
+            let is_like_ours = is_number && (word.is_none() || text.contains(" :") || text.contains("\t:"));
+            if logger.is_some() && !is_like_ours {
                 book.imported.skipped += 1;
                 continue;
             }
@@ -32,7 +37,7 @@ pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
             }
             return Err((line, ImportFault::NotALogLine));
         };
-        if process.is_none() && !is_keyword {
+        if process.is_none() && !(is_keyword && text.starts_with(":nemesis")) {
             return Err((line, ImportFault::NotALogLine));
         }
         // The value begins after the third word.

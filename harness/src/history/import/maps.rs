@@ -5,22 +5,31 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::pairing::Book;
-use super::{Dialect, Entry, Faulty, ImportFault, Imported, kind};
+use super::{Dialect, Entry, Faulty, ImportFault, Imported, NEMESIS, kind};
 use crate::history::OpType;
 use crate::history::edn::{Edn, EdnError, Forms};
 
 pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
     let mut forms = Forms::new(text, 1);
     let mut book = Book::new(dialect);
-    let within = forms.take('[') || forms.take('(');
+    let syntax = |error: EdnError| (error.line, ImportFault::Syntax(error));
+    // What closes the vector or list around the entries.
+    let close = if forms.take('[').map_err(syntax)? {
+        Some(']')
+    } else {
+        forms.take('(').map_err(syntax)?.then_some(')')
+    };
+    let within = close.is_some();
     loop {
-        if within && (forms.take(']') || forms.take(')')) {
+        if let Some(close) = close
+            && forms.take(close).map_err(syntax)?
+        {
             return match forms.form() {
                 Ok(None) => Ok(book.imported),
                 _ => Err((forms.began(), ImportFault::NotAMap)),
             };
         }
-        match forms.form().map_err(|error| (error.line, ImportFault::Syntax(error)))? {
+        match forms.form().map_err(syntax)? {
             Some(form) => {
                 let line = forms.began();
                 let entry = entry(form).map_err(|fault| (line, fault))?;
@@ -51,9 +60,9 @@ fn entry(form: Edn) -> Result<Entry, ImportFault> {
         found: found.into_value().to_string(),
     };
     let process = match take("process") {
-        Edn::Keyword(_) => None,
+        Edn::Keyword(name) if name == NEMESIS => None,
         Edn::Plain(Value::Number(number)) if number.is_u64() => number.as_u64(),
-        other => return Err(wrong("process", "a number from 0, or a keyword", other)),
+        other => return Err(wrong("process", "a number from 0, or :nemesis", other)),
     };
     let kind = match take("type") {
         Edn::Keyword(name) if kind(&name).is_some() => kind(&name),

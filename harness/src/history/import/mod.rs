@@ -58,7 +58,7 @@ pub enum ImportFault {
     NotAMap,
     #[error("expected an object of an operation in JSON: {0}")]
     NotAnObject(String),
-    #[error("expected `{expected}`, found {found}")]
+    #[error("expected {expected}, found {found}")]
     Sign { expected: &'static str, found: String },
     #[error("expected an operation, such as `0 :invoke :write 3`")]
     NotALogLine,
@@ -72,6 +72,8 @@ pub enum ImportFault {
     NotInvoked { process: u64, f: String },
     #[error("more than 4 294 967 295 entries")]
     TooMany,
+    #[error("expected text in UTF-8, found {0}")]
+    NotText(&'static str),
 }
 
 /// Reads a whole file; its first character that is not blank says in which form it is.
@@ -82,15 +84,27 @@ pub fn import(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
         return own_lines(path, dialect);
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = text(&bytes).map_err(|(line, fault)| ImportError::Entry { path: path.into(), line, fault })?;
     let mut begin = text.chars().filter(|sign| !sign.is_whitespace());
     let result = match (begin.next(), begin.next(), begin.next()) {
         (Some('{'), Some('"'), _) => return own_lines(path, dialect),
-        (Some('['), Some('{'), Some('"')) => array::read(&text, dialect),
-        (Some('{' | '[' | '#' | ';' | '('), ..) => maps::read(&text, dialect),
-        _ => log_lines::read(&text, dialect),
+        (Some('['), Some('{'), Some('"')) => array::read(text, dialect),
+        (Some('{' | '[' | '#' | ';' | '('), ..) => maps::read(text, dialect),
+        _ => log_lines::read(text, dialect),
     };
     result.map_err(|(line, fault)| ImportError::Entry { path: path.into(), line, fault })
+}
+
+/// Without the mark of byte order that some editors put first.
+fn text(bytes: &[u8]) -> Result<&str, Faulty> {
+    if bytes.starts_with(b"\x1f\x8b") {
+        return Err((1, ImportFault::NotText("a file that gzip compressed")));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let lines = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+        (lines as u32 + 1, ImportFault::NotText("bytes that are none"))
+    })
 }
 
 fn begins_as_ours(path: &Path) -> io::Result<bool> {
@@ -124,10 +138,27 @@ fn own_lines(path: &Path, dialect: Dialect) -> Result<Imported, ImportError> {
 
 /// A value of this shape.
 fn taken(shape: Shape, value: Value) -> Result<Value, ImportFault> {
+    if is_rounded(&value) {
+        let (expected, found) = ("whole numbers of 64 bits at most".to_owned(), shown(&value));
+        return Err(ImportFault::Field { field: "value", expected, found });
+    }
     let text = if matches!(shape, Shape::Ignored | Shape::Anything) { String::new() } else { shown(&value) };
     let wrong =
         |expected: &str| ImportFault::Field { field: "value", expected: expected.to_owned(), found: text };
     shape.take(value).map_err(wrong)
+}
+
+/// A whole number within it was too large to be kept as it was written.
+fn is_rounded(value: &Value) -> bool {
+    const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_none_or(|number| number.abs() >= EXACT_BELOW)
+        }
+        Value::Array(items) => items.iter().any(is_rounded),
+        Value::Object(fields) => fields.values().any(is_rounded),
+        _ => false,
+    }
 }
 
 /// A value as an error shows it: values may be long.
@@ -140,6 +171,9 @@ fn shown(value: &Value) -> String {
 }
 
 type Faulty = (u32, ImportFault);
+
+/// The one process that is no client.
+const NEMESIS: &str = "nemesis";
 
 /// One entry, whatever form it was written in.
 struct Entry {
@@ -170,7 +204,8 @@ impl Dialect<'_> {
             Value::Array(items) if items.len() == 2 => {
                 let mut items = items.into_iter();
                 let key = match items.next() {
-                    Some(Value::String(key)) => key,
+                    // A name that could be taken for another value keeps its quotes.
+                    Some(Value::String(key)) if serde_json::from_str::<Value>(&key).is_err() => key,
                     key => key.unwrap_or_default().to_string(),
                 };
                 Ok((key, items.next().unwrap_or_default()))
@@ -283,6 +318,26 @@ INFO  jepsen.util - 2 :fail :cas :timed-out
                 ":3: process 0 invokes again after line 2",
             ),
             ("0 :invoke :write 3\nnoise\n".to_owned(), ":2: expected an operation, such as `0 :invoke"),
+            ("INFO jepsen.util - 0 :okay :read 3\n".to_owned(), ":1: expected an operation, such as"),
+            ("INFO jepsen.util - 0 :ok read 3\n".to_owned(), ":1: expected an operation, such as"),
+            (format!("({invoke}]"), ":2: expected a form, found `]`"),
+            (
+                invoke.replace("process 0", "process :client-1"),
+                ":1: expected :process to be a number from 0, or :nemesis, found",
+            ),
+            (
+                invoke.replace("value 1", "value 18446744073709551617"),
+                ":1: expected :value to be whole numbers",
+            ),
+            (
+                format!("{invoke}{}", invoke.replace(":invoke", ":ok").replace("value 1", "value 2")),
+                ":2: expected :value to be 1, as invoked, found 2",
+            ),
+            (
+                "[{\"process\": 0, \"type\": \"invoke\", \"f\": \"read\"}]\n[]".to_owned(),
+                ":2: expected the end after",
+            ),
+            ("\u{1f}\u{8b}".to_owned(), ":1: expected an operation, such as"),
         ];
         for (text, expected) in cases {
             let error = read(&text, false).unwrap_err();
@@ -290,5 +345,30 @@ INFO  jepsen.util - 2 :fail :cas :timed-out
         }
         let error = read(invoke, true).unwrap_err();
         assert!(error.contains("expected :value to be [key value], found 1"), "{error}");
+        let bytes =
+            [(&b"\x1f\x8b\x08"[..], "found a file that gzip"), (b"{\n\xff}", ":2: expected text in UTF-8")];
+        for (bytes, expected) in bytes {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("h"), bytes).unwrap();
+            let dialect = Dialect { functions: FUNCTIONS, keyed: false };
+            let error = import(&folder.path().join("h"), dialect).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_means_the_same_is_the_same() {
+        let both = |one: &str, other: &str, keyed| {
+            let told = |value: &str| {
+                told(&read(&format!("{{:process 0 :type :invoke :f :write :value {value}}}"), keyed).unwrap())
+            };
+            told(one) == told(other)
+        };
+        assert!(both("#{1 2}", "#{2 1}", false));
+        assert!(both("[1 2]", "#_ 3 [1 #_ 4 2 #_ 5]", false));
+        assert!(!both("[1 2]", "[2 1]", false));
+        let key = |text: &str| read(text, true).unwrap().history.operations[0].key.clone().unwrap();
+        let of = |key: &str| format!("\u{feff}{{:process 0 :type :invoke :f :write :value [{key} 1]}}");
+        assert_eq!((&*key(&of("1")), &*key(&of("\"1\"")), &*key(&of("\"x\""))), ("1", "\"1\"", "x"));
     }
 }

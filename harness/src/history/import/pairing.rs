@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Dialect, Entry, ImportFault, Imported, taken};
+use super::{Dialect, Entry, ImportFault, Imported, shown, taken};
 use crate::history::function::Shape;
 use crate::history::{Datum, Ended, OpType, Operation};
 
@@ -57,13 +57,22 @@ impl<'a> Book<'a> {
         };
         let mut result = Value::Null;
         // What did not succeed may tell an error in place of its value.
+        let told = if ended == Ended::Ok { entry.value } else { Value::Null };
         if ended == Ended::Ok && function.answers != Shape::Ignored {
-            let (key, value) = self.dialect.split(entry.value)?;
+            let (key, value) = self.dialect.split(told)?;
             if open.key.as_deref() != Some(&key) {
                 let expected = format!("of key {}, as invoked", open.key.as_deref().unwrap_or_default());
                 return Err(ImportFault::Field { field: "value", expected, found: key });
             }
             result = taken(function.answers, value)?;
+        } else if !told.is_null() && function.asks != Shape::Ignored {
+            // What only tells that it is done repeats what was asked, or says nothing.
+            let found = shown(&told);
+            let (key, value) = self.dialect.split(told)?;
+            if open.key.as_deref() != Some(&key) || open.value != taken(function.asks, value)? {
+                let expected = format!("{}, as invoked", open.value);
+                return Err(ImportFault::Field { field: "value", expected, found });
+            }
         }
         if ended == Ended::Info {
             self.clients.insert(process, Client::Departed(line));

@@ -82,6 +82,8 @@ impl Witness {
             assert_eq!(request.to(), id, "{id} answers what another was asked: {reply:?}");
             match (request, *reply) {
                 (Request::Proposed { to, boot }, Reply::Proposed { position, .. }) => {
+                    let under_way = self.transfers.get(&id).filter(|name| self.requests.contains_key(name));
+                    assert_eq!(under_way, None, "{id} takes {position:?} while it hands over");
                     assert_eq!(position, self.position(id, position.index), "{id} has no such entry");
                     self.requests.insert(name, Request::Accepted { to, boot, position });
                 }
@@ -135,6 +137,25 @@ impl Witness {
 
     pub fn reading(&mut self, servers: &Servers, to: NodeId, id: RequestId) {
         self.requests.insert(id, Request::Read { to, boot: servers[&to].boot, told: self.told });
+    }
+
+    /// A leader that answers a read at once has a lease: until it ends, nobody else is elected (thesis §6.4.1).
+    pub fn answered_at_once(&mut self, id: NodeId, replies: &[Reply]) {
+        let View { role, term, .. } = self.views[&id];
+        let answers = replies.iter().filter(|reply| matches!(reply, Reply::Readable { .. })).count();
+        if answers == 0 || role != RoleName::Leader {
+            return;
+        }
+        let newest = self.leaders.last_key_value().map(|(term, leader)| (*term, leader.id));
+        assert_eq!(newest, Some((term, id)), "{id} answers by a lease, and does not lead the newest term");
+        self.seen.reads_leased += answers as u64;
+    }
+
+    /// A server has taken the step that a transfer asks for: unless it was answered, it is under way.
+    pub fn transferring(&mut self, id: NodeId, name: RequestId) {
+        if self.requests.contains_key(&name) {
+            self.transfers.insert(id, name);
+        }
     }
 
     /// A change or a transfer.

@@ -119,7 +119,8 @@ impl Witness {
         // The step that brings the commit may append what follows from it.
         let commit = running(servers, id).1.status().commit;
         assert!(index <= commit, "{id} changes {before:?} of {index} before that is committed");
-        let in_term = view.log.get(commit.0 as usize - 1).is_some_and(|held| held.0 == term);
+        let held = commit.0.checked_sub(1).and_then(|place| view.log.get(place as usize));
+        let in_term = held.is_some_and(|held| held.0 == term);
         assert!(in_term, "{id} changes the configuration before it has committed in its term {term}");
         let fits = match before.is_joint() {
             true => !next.is_joint() && next.voters == before.voters && next.learners == before.learners,

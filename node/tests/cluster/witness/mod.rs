@@ -56,6 +56,8 @@ pub struct Witness {
     once: BTreeMap<(u64, u64), Index>,
     /// Without an answer yet.
     requests: BTreeMap<RequestId, Request>,
+    /// Transfers that a leader has begun; those without an answer are under way.
+    transfers: BTreeMap<NodeId, RequestId>,
     /// Writes that are committed, and reads that are answered.
     done: BTreeSet<RequestId>,
     /// What a read that begins now must see: all that a client was told of.
@@ -114,6 +116,7 @@ impl Witness {
             effects: BTreeMap::new(),
             once: BTreeMap::new(),
             requests: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             done: BTreeSet::new(),
             told: Index(0),
             states: States::new(),
@@ -171,6 +174,7 @@ impl Witness {
         self.follow_state(id, core);
         if status.role == RoleName::Leader {
             self.follow_leader(servers, id, status.term);
+            self.follow_succession(servers, id, effects);
         }
         self.follow_commit(id, core);
         self.follow_applied(id, &effects.apply);

@@ -74,6 +74,27 @@ impl Witness {
         }
     }
 
+    /// Leadership goes to who has all of the log (thesis §3.10), and does not stay with who is removed (§6).
+    pub(super) fn follow_succession(&mut self, servers: &Servers, id: NodeId, effects: &Effects) {
+        let (_, core) = running(servers, id);
+        let status = core.status();
+        let view = &self.views[&id];
+        let (index, counts) = &view.counts;
+        let removed = *index <= status.commit && !counts.is_joint() && !counts.has_voter(id);
+        assert!(!removed, "{id} leads {} on, after the commit of {counts:?}", status.term);
+        let asked = effects.send.iter().filter(|message| matches!(message.body, Body::TimeoutNow));
+        for Message { to, term, .. } in asked {
+            let disk = &servers[to].disk.durable;
+            // A change that is under way still ends, perhaps after the target was asked for the first time.
+            let own = |index: &u64| self.configurations.contains_key(&self.position(id, Index(*index)));
+            let Some(last) = (1..=status.last.0).rev().find(|index| !own(index)) else { continue };
+            let last = self.position(id, Index(last));
+            // It may have followed another since it had all.
+            let has = disk.hard_state.term > *term || disk.covers(last);
+            assert!(has, "{id} hands over to {to}, whose disk lacks {last:?}: {disk:?}");
+        }
+    }
+
     pub(super) fn follow_commit(&mut self, id: NodeId, core: &Raft) {
         let Some(view) = self.views.get_mut(&id) else { return };
         let commit = core.status().commit;

@@ -33,6 +33,8 @@ counted! {
     truncations,
     reads,
     reads_refused,
+    /// By a leader with a lease, at once.
+    reads_leased,
     /// By a node that did not lead.
     reads_here,
     boots,

@@ -105,20 +105,20 @@ impl Evidence {
 
     /// Before anything is sent.
     pub fn leads(&mut self, now: u64, id: NodeId) {
-        let lines = self.acts(id).take_leading();
+        let lines = self.acts(id).take_at_once();
         self.record(now, id, lines);
     }
 
-    /// What was asked for is durable, if there was anything.
+    /// What was asked for is durable, if there was anything; a server steps nothing before it is.
     pub fn stands(&mut self, now: u64, id: NodeId, wrote: Option<(&Write, Option<&Snapshot>)>) {
         let acts = self.acts(id);
-        let mut lines = acts.take_standing();
+        let (mut lines, after) = acts.take_waiting();
+        acts.told();
         if let Some((write, installed)) = wrote {
             let installed = installed.map(|snapshot| events::snapshot(snapshot, true));
             lines.extend(events::durable(write, installed));
         }
-        lines.extend(acts.take_configurations());
-        lines.extend(acts.take_commit());
+        lines.extend(after);
         self.record(now, id, lines);
     }
 

@@ -16,7 +16,7 @@ mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use mkraft_node::raft::{
@@ -29,7 +29,7 @@ use evidence::Evidence;
 
 use super::random::Random;
 use super::server::{Outcome, Server};
-use super::swarm::{ABSENCE_MAX, LATE_COMPLETION_MAX, STRAGGLER_MAX, Swarm};
+use super::swarm::{ABSENCE_MAX, LATE_ANSWER_MAX, LATE_COMPLETION_MAX, STRAGGLER_MAX, Swarm};
 use super::witness::{Seen, Servers, Witness};
 use super::words;
 
@@ -38,7 +38,7 @@ const TICK: u64 = 10;
 const CHAOS: u64 = 180 * TICK;
 /// From the heal until a leader must have brought all into line, in least election timeouts.
 const RECOVERY_TIMEOUTS: u64 = 15;
-/// For who needs a snapshot: its chunks come at a bounded rate.
+/// For who needs a snapshot, beside the time that all chunks to all servers take at their bounded rate.
 const INSTALLATION: u64 = 80 * TICK;
 /// From the last requests until all must have heard of them.
 const LAST_WORDS: u64 = 30 * TICK;
@@ -90,8 +90,9 @@ enum Event {
     /// The oldest snapshot that this boot has under way is done.
     Carried(NodeId, u64),
     Request,
-    /// A client asks this server, whatever it has become.
+    /// A client asks this server, whatever it has become; or for an answer of its own.
     Read(NodeId),
+    ReadHere(NodeId),
     Fault,
     Restart(NodeId),
     Wake(NodeId),
@@ -125,7 +126,7 @@ pub fn run(seed: u64, telling: Telling<'_>) -> Finished {
     world.schedule(0, Event::Fault);
     world.run_until(CHAOS);
     world.heal_for_good();
-    let recovery = INSTALLATION + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
+    let recovery = world.installation() + RECOVERY_TIMEOUTS * u64::from(world.swarm.election_ticks) * TICK;
     // What chaos has sent on its way may still depose a leader, and a transfer may be under way.
     world.run_until(CHAOS + STRAGGLER_MAX + 2 * u64::from(world.swarm.election_ticks) * TICK);
     world.run_until_true(CHAOS + recovery, World::is_in_line);
@@ -227,6 +228,12 @@ impl World {
         self.now = end;
     }
 
+    fn installation(&self) -> u64 {
+        let entries = self.servers.values().map(|server| server.applied.len() as u64).max().unwrap_or(0);
+        let chunks = entries.div_ceil(self.swarm.chunk_entries) * self.servers.len() as u64;
+        INSTALLATION + 2 * chunks.div_ceil(self.swarm.chunks_per_tick) * TICK
+    }
+
     /// Until `fact` is seen, or the time to come to it is over.
     fn run_until_true(&mut self, end: u64, fact: impl Fn(&World) -> bool) {
         while self.now < end && !fact(self) {
@@ -244,7 +251,7 @@ impl World {
                 }
             }
             Event::Arrive(message) => {
-                self.trace.note(self.now, format_args!("{}", words::message(&message)));
+                self.trace.arrives(self.now, &message);
                 self.offer(message.to, Input::Message(message));
             }
             Event::Drain(id) => {
@@ -271,7 +278,8 @@ impl World {
                 self.fault();
             }
             Event::Read(id) if !self.calm && self.servers[&id].is_up() => drop(self.read(id, false)),
-            Event::Request | Event::Fault | Event::Read(_) => {}
+            Event::ReadHere(id) if !self.calm && self.servers[&id].is_up() => drop(self.read(id, true)),
+            Event::Request | Event::Fault | Event::Read(_) | Event::ReadHere(_) => {}
             Event::Restart(id) => {
                 if !self.servers[&id].is_up() {
                     self.boot(id);
@@ -306,6 +314,15 @@ impl World {
 }
 
 impl Trace {
+    /// The most frequent line by far: its words are made only for who reads them.
+    fn arrives(&mut self, now: u64, message: &Message) {
+        self.hash.write_u64(now);
+        (message.from, message.to, message.term, words::facts(&message.body)).hash(&mut self.hash);
+        if self.print {
+            println!("{now:>6} {}", words::message(message));
+        }
+    }
+
     fn note(&mut self, now: u64, line: fmt::Arguments<'_>) {
         struct Into<'a>(&'a mut DefaultHasher);
         impl fmt::Write for Into<'_> {

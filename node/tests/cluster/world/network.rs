@@ -22,10 +22,17 @@ impl World {
     }
 
     pub(super) fn arrive(&mut self, link: Link, message: Message) {
-        let asks = matches!(message.body, Body::RequestVote { pre: false, .. });
+        let asks = matches!(message.body, Body::RequestVote { pre: false, .. } | Body::TimeoutNow);
         let chance = if asks { self.swarm.straggling_candidates } else { self.swarm.stragglers };
         let straggles = !self.calm && self.random.percent(chance);
-        let most = if straggles { STRAGGLER_MAX } else { self.swarm.delay_max };
+        let answers = matches!(message.body, Body::AppendReply { .. });
+        let most = if straggles {
+            STRAGGLER_MAX
+        } else if answers && !self.calm && self.random.percent(self.swarm.late_answers) {
+            LATE_ANSWER_MAX
+        } else {
+            self.swarm.delay_max
+        };
         let takes = self.random.between(1, if self.calm { 3 } else { most });
         let mut due = self.now + takes;
         if !self.swarm.reorder {

@@ -37,6 +37,9 @@ impl World {
         self.check_peers(id);
         self.carry_out(id, all);
         let sudden = self.swarm.sudden_crashes && self.random.percent(1) && self.random.percent(30);
+        if self.standing(id) != before && self.role(id) == Some(RoleName::Leader) {
+            self.ask_other_leaders(id);
+        }
         let election = self.standing(id) != before && self.random.percent(self.swarm.crashes_in_elections);
         if !self.calm && (sudden || election) {
             self.crash(id);
@@ -48,8 +51,16 @@ impl World {
         if let (Some(evidence), Input::Snapshotted(snapshot)) = (&mut self.evidence, &input) {
             evidence.took_snapshot(self.now, id, snapshot);
         }
+        let transfer = if let Input::Transfer(name, _) = &input { Some(*name) } else { None };
+        let asks = matches!(input, Input::Read(_) | Input::ReadHere(_));
         let effects = self.server(id).step(input)?;
         self.witness.stepped(&self.servers, id, &effects);
+        if self.swarm.leases && asks {
+            self.witness.answered_at_once(id, &effects.reply);
+        }
+        if let Some(name) = transfer {
+            self.witness.transferring(id, name);
+        }
         if let (Some(evidence), Some(core)) = (&mut self.evidence, self.servers[&id].core()) {
             evidence.observe(id, core);
         }
@@ -89,6 +100,9 @@ impl World {
 
     pub(super) fn tell(&mut self, id: NodeId, outcome: &Outcome) {
         let Some(core) = self.servers[&id].core() else { return };
+        if outcome.wrote.is_none() && outcome.replies.is_empty() {
+            return;
+        }
         let Status { term, role, last, commit, .. } = core.status();
         let now = format_args!("{id} {}@{term} last={last} commit={commit}", words::role(role)).to_string();
         if let Some(Write { truncate_after, begin, entries, .. }) = &outcome.wrote {

@@ -25,6 +25,8 @@ impl World {
             let voters: Vec<NodeId> = self.witness.counts(id).voters.into_iter().collect();
             let named = self.random.percent(70);
             let to = self.random.pick(&voters).copied().filter(|_| named);
+            // Whether it may still answer is what a transfer puts at stake.
+            self.stay_with(id);
             self.operate(id, |name| Input::Transfer(name, to));
         } else if !self.random.percent(self.swarm.reads) {
             self.write(id);
@@ -68,17 +70,41 @@ impl World {
         self.offer(id, input);
     }
 
+    /// A leader's clients stay with it for a while, and those of its followers with them.
+    fn stay_with(&mut self, leader: NodeId) {
+        if !self.random.percent(self.swarm.reads) {
+            return;
+        }
+        let ids: Vec<NodeId> = self.servers.keys().copied().collect();
+        for _ in 0..8 {
+            let after = self.random.between(1, 3 * u64::from(self.swarm.election_ticks) * TICK);
+            let here = self.random.percent(self.swarm.reads_here);
+            let at = self.random.pick(&ids).copied().filter(|_| here).unwrap_or(leader);
+            self.schedule(after, if here { Event::ReadHere(at) } else { Event::Read(leader) });
+        }
+    }
+
+    /// Who led before may not know it yet, and must not answer from a lease any more.
+    pub(super) fn ask_other_leaders(&mut self, elected: NodeId) {
+        if self.calm || !self.swarm.leases || self.swarm.reads == 0 {
+            return;
+        }
+        let leads = |id: &NodeId| *id != elected && self.role(*id) == Some(RoleName::Leader);
+        let others: Vec<NodeId> = self.servers.keys().copied().filter(leads).collect();
+        for id in others {
+            self.schedule(0, Event::Read(id));
+            self.schedule(TICK, Event::Read(id));
+        }
+    }
+
     pub(super) fn fault(&mut self) {
         let ids: Vec<NodeId> = self.servers.keys().copied().collect();
         let leading = |id: &&NodeId| self.role(**id) == Some(RoleName::Leader);
         let leaders: Vec<NodeId> = ids.iter().filter(leading).copied().collect();
         let biased = if leaders.is_empty() || self.random.percent(50) { &ids } else { &leaders };
         let Some(&victim) = self.random.pick(biased) else { return };
-        // Its clients stay with it for a while.
-        let stay = if leaders.contains(&victim) && self.random.percent(self.swarm.reads) { 8 } else { 0 };
-        for _ in 0..stay {
-            let after = self.random.between(1, 3 * u64::from(self.swarm.election_ticks) * TICK);
-            self.schedule(after, Event::Read(victim));
+        if leaders.contains(&victim) {
+            self.stay_with(victim);
         }
         let cuts_before = self.cut.len();
         match self.random.between(0, 5) {
@@ -89,17 +115,25 @@ impl World {
                 self.paused.insert(victim);
                 self.schedule(span, Event::Wake(victim));
             }
-            2 if self.swarm.one_way_cuts => {
+            2 if self.swarm.cut_links => {
                 let Some(&other) = self.random.pick(&ids) else { return };
                 self.cut.insert((victim, other));
+                if self.random.percent(50) {
+                    self.cut.insert((other, victim));
+                }
             }
             3 if self.swarm.isolations => {
                 let links = ids.iter().flat_map(|&id| [(id, victim), (victim, id)]);
                 self.cut.extend(links);
             }
             4 if self.swarm.partitions => {
-                let side: BTreeSet<NodeId> =
-                    ids.iter().copied().filter(|_| self.random.percent(50)).collect();
+                // Now and then a leader is left with one other.
+                let few = self.random.percent(30);
+                let mut side: BTreeSet<NodeId> =
+                    ids.iter().copied().filter(|_| !few && self.random.percent(50)).collect();
+                if few {
+                    side.extend([Some(victim), self.random.pick(&ids).copied()].into_iter().flatten());
+                }
                 let links = ids.iter().flat_map(|&from| ids.iter().map(move |&to| (from, to)));
                 let across = links.filter(|(from, to)| side.contains(from) != side.contains(to));
                 self.cut.extend(across);

@@ -182,8 +182,11 @@ impl Object for Register {
         renumbered(&acts)
     }
 
-    fn alone(_: &Act) -> &'static str {
-        "saw what nobody had written"
+    fn alone(act: &Act) -> &'static str {
+        match act.needs {
+            Some(Held::IMPOSSIBLE) => "did not swap, though it saw what it expected",
+            _ => "saw what nobody had written",
+        }
     }
 
     fn taken_as(act: &Act, whole: &Act) -> &'static str {

@@ -195,13 +195,16 @@ impl<'h> Bank<'h> {
                 held.most = Some((high, read));
             }
         });
+        let mut told = 0;
         for (account, held) in accounts.iter().enumerate() {
             let (Some((low, one)), Some((high, other))) = (held.least, held.most) else { continue };
             if low <= high {
                 continue;
             }
             // Of those that exclude each other, two that are near each other say most.
-            let (low, one, high, other) = self.nearest(account).unwrap_or((low, one, high, other));
+            told += 1;
+            let nearest = if told <= SHOWN_MAX { self.nearest(account) } else { None };
+            let (low, one, high, other) = nearest.unwrap_or((low, one, high, other));
             let reads = [one.min(other), one.max(other)].map(|read| &self.reads[read]);
             let mut shown: Vec<&Operation> = reads.iter().map(|read| read.operation).collect();
             let within: Vec<_> = self.between(account as u32, reads).take(BETWEEN_MAX + 1).collect();

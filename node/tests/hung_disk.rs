@@ -1,0 +1,249 @@
+//! A disk that hangs: three whole nodes in this process, on real sockets and folders, one of which cannot write for a while.
+
+// What tests share may unwrap as tests do.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use mkraft_node::config::Config;
+use mkraft_node::driver::{Driver, Inbox, Parts};
+use mkraft_node::events::{self, EventLog};
+use mkraft_node::machine::{KeyValue, Machine};
+use mkraft_node::raft::{Configuration, Initial, NodeId};
+use mkraft_node::storage::{self, Storage};
+use mkraft_node::transport::{Outbox, Transport};
+use mkraft_proto::evidence::{Event, Line, Role};
+use mkraft_proto::v1::admin_client::AdminClient;
+use mkraft_proto::v1::kv_client::KvClient;
+use mkraft_proto::v1::{Error, ErrorCode, GetRequest, PutRequest, StatusReply, StatusRequest};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Far longer than this test: an answer that comes was not cut short.
+const REQUEST_LIMIT: Duration = Duration::from_secs(4);
+
+/// Closed, it lets no write begin.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.closed.lock().unwrap() = true;
+    }
+
+    fn open(&self) {
+        *self.closed.lock().unwrap() = false;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.opened.wait_while(self.closed.lock().unwrap(), |closed| *closed).unwrap());
+    }
+}
+
+struct Node {
+    address: String,
+    gate: Arc<Gate>,
+    inbox: Inbox,
+    driver: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Dropped in the order of its fields.
+struct Cluster {
+    nodes: BTreeMap<NodeId, Node>,
+    runtime: Runtime,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn start() -> Cluster {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let bind = || runtime.block_on(Transport::bind("127.0.0.1:0".parse().unwrap())).unwrap();
+        let listeners: BTreeMap<NodeId, _> = (1..=3).map(|id| (NodeId(id), bind())).collect();
+        let address = |listener: &tokio::net::TcpListener| listener.local_addr().unwrap();
+        let addresses: BTreeMap<_, _> = listeners.iter().map(|(id, bound)| (*id, address(bound))).collect();
+        let mut nodes = BTreeMap::new();
+        for (id, listener) in listeners {
+            let others = addresses.iter().filter(|(peer, _)| **peer != id);
+            let config = Config {
+                id,
+                data_dir: folder.path().join(format!("{id}/data")),
+                listen: addresses[&id],
+                peers: others.map(|(peer, address)| (*peer, address.to_string())).collect(),
+                events: Some(folder.path().join(format!("{id}/events"))),
+                election_timeout: Duration::from_secs(2),
+                heartbeat: Duration::from_millis(100),
+                compact_entries: 1 << 20,
+                compact_bytes: 1 << 30,
+                snapshot_rate: 1 << 20,
+                voters: None,
+                patience: 0,
+                leases: false,
+            };
+            nodes.insert(id, start(&config, listener, &runtime));
+        }
+        Cluster { nodes, runtime, folder }
+    }
+
+    fn endpoint(&self, id: NodeId) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.nodes[&id].address)).unwrap()
+    }
+
+    fn status(&self, id: NodeId) -> Option<StatusReply> {
+        let endpoint = self.endpoint(id);
+        self.runtime.block_on(async {
+            let mut client = AdminClient::new(endpoint.connect().await.ok()?);
+            Some(client.status(StatusRequest {}).await.ok()?.into_inner())
+        })
+    }
+
+    /// One request of this node alone; an error that the node made, with its code.
+    fn put(&self, id: NodeId, key: &str, value: &str) -> Result<(), ErrorCode> {
+        let request = PutRequest { ticket: None, key: key.to_owned().into(), value: value.to_owned().into() };
+        self.ask(id, |mut client| async move { client.put(request).await.map(drop) })
+    }
+
+    fn get(&self, id: NodeId, key: &str, here: bool) -> Result<Vec<u8>, ErrorCode> {
+        let request = GetRequest { key: key.to_owned().into(), stale: false, here };
+        self.ask(id, |mut client| async move {
+            let reply = client.get(request).await?.into_inner();
+            Ok(reply.value.unwrap_or_default().to_vec())
+        })
+    }
+
+    fn ask<T, F: Future<Output = Result<T, tonic::Status>>>(
+        &self,
+        id: NodeId,
+        request: impl FnOnce(KvClient<Channel>) -> F,
+    ) -> Result<T, ErrorCode> {
+        let endpoint = self.endpoint(id);
+        self.runtime.block_on(async {
+            let client = KvClient::new(endpoint.connect().await.unwrap());
+            let answer = tokio::time::timeout(REQUEST_LIMIT, request(client)).await;
+            let answer = answer.map_err(|_| ErrorCode::Timeout)?;
+            answer.map_err(|status| Error::from_status(&status).code())
+        })
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leads = |id: &&NodeId| self.status(**id).is_some_and(|status| status.role() as i32 == 3);
+        self.nodes.keys().find(leads).copied()
+    }
+
+    fn events(&self, id: NodeId) -> PathBuf {
+        self.folder.path().join(format!("{id}/events/boot-0001.jsonl"))
+    }
+}
+
+/// A cluster that fails must not hang in its own ruins.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.gate.open();
+            node.inbox.stop("the test is over".into());
+            let driver = node.driver.take().unwrap().join();
+            assert!(driver.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+fn start(config: &Config, listener: tokio::net::TcpListener, runtime: &Runtime) -> Node {
+    let (mut storage, recovered) =
+        Storage::open(&config.data_dir, config.id, storage::Options::default()).unwrap();
+    let mut log = EventLog::create(config.events.as_deref().unwrap(), config.id).unwrap();
+    log.write_all(events::recovery(&recovered, "test")).unwrap();
+    let (folder, known) = (storage.identity().folder, storage.known().unwrap());
+    let configuration = Configuration { voters: config.all(), ..Configuration::default() };
+    let gate = Arc::new(Gate::default());
+    let (inbox, arrivals) = Inbox::new();
+    let outbox = Outbox::default();
+    let passing = gate.clone();
+    let parts = Parts {
+        options: config.options(config.id.0),
+        initial: Initial { configuration, ..Initial::default() },
+        tick: config.tick(),
+        snapshots: storage.snapshots(),
+        write: Box::new(move |write| {
+            passing.pass();
+            storage.write(write)
+        }),
+        machine: Machine::new(KeyValue::default()),
+        events: Some(log),
+        own: inbox.clone(),
+        inbox: arrivals,
+        outbox: outbox.clone(),
+    };
+    let (mut driver, status) = Driver::new(parts).unwrap();
+    let driver = std::thread::spawn(move || driver.run().unwrap());
+    let (id, peers) = (config.id, config.peers.clone());
+    let transport = Transport { id, peers, folder, known, inbox: inbox.clone(), outbox, status };
+    runtime.spawn(transport.serve(listener, std::future::pending()));
+    Node { address: config.listen.to_string(), gate, inbox, driver: Some(driver) }
+}
+
+fn wait<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = fact() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn roles(path: &Path) -> Vec<(u64, Role)> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let role = |line: Line| match line.event {
+        Event::Role { term, role, .. } => Some((term, role)),
+        _ => None,
+    };
+    lines.filter_map(role).collect()
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_steps_down_others_serve_and_it_comes_back() {
+    let cluster = Cluster::start();
+    let old = wait("somebody leads", || cluster.leader());
+    wait("a write is taken", || cluster.put(old, "a", "1").ok());
+
+    cluster.nodes[&old].gate.close();
+    let term = cluster.status(old).unwrap().term;
+    // A majority commits without the leader's own disk, and the state answers.
+    assert_eq!(cluster.put(old, "a", "2"), Ok(()));
+    let new = wait("another leads", || cluster.leader().filter(|id| *id != old));
+    assert!(cluster.status(new).unwrap().term > term);
+    wait("the next one takes a write", || cluster.put(new, "b", "3").ok());
+    assert_eq!(cluster.get(new, "a", false), Ok(b"2".to_vec()));
+
+    // All of this while the disk hangs: the one it hangs under says so by itself, and refuses at once.
+    let told = roles(&cluster.events(old));
+    assert!(told.ends_with(&[(term, Role::Leader), (term, Role::Follower)]), "{told:?}");
+    assert_eq!(cluster.put(old, "c", "4"), Err(ErrorCode::NotLeader));
+    let status = cluster.status(old).unwrap();
+    assert_eq!((status.term, status.role().as_str_name()), (term, "FOLLOWER"));
+
+    cluster.nodes[&old].gate.open();
+    wait("it follows again", || cluster.get(old, "b", true).ok().filter(|value| value == b"3"));
+    let lines = std::fs::read_to_string(cluster.events(old)).unwrap();
+    let appended = |index| {
+        let held = |line: &str| match serde_json::from_str::<Line>(line).map(|line| line.event) {
+            Ok(Event::Append { first, entries, .. }) => {
+                (first..first + entries.len() as u64).contains(&index)
+            }
+            _ => false,
+        };
+        lines.lines().any(held)
+    };
+    let last: u64 = cluster.status(old).unwrap().applied;
+    assert!((1..=last).all(appended), "all that it applied is on its disk now");
+}
