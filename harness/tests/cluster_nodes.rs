@@ -13,7 +13,7 @@ use mkraft_harness::cluster::{
 use mkraft_harness::collect::{DumpError, collect};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
 use mkraft_harness::nemesis::{self, Book};
-use mkraft_harness::scenario::{FaultKind, Plan, Step};
+use mkraft_harness::scenario::{FaultKind, Manner, Plan, Step};
 use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -212,7 +212,8 @@ fn book() -> (Book, Lines) {
 }
 
 fn step(at_ms: u64, fault: FaultKind, target: &str, hold_ms: u64) -> Step {
-    Step { at: at_ms * 1_000_000, fault, target: target.into(), hold: hold_ms * 1_000_000, draw: 7 }
+    let (at, hold) = (at_ms * 1_000_000, hold_ms * 1_000_000);
+    Step { at, fault, target: target.into(), manner: Manner::Plain, hold, draw: 7 }
 }
 
 #[tokio::test(flavor = "multi_thread")]

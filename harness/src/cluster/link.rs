@@ -1,34 +1,44 @@
 //! A link: the proxy through which one party of a run speaks to a node, and where it can be broken.
 //!
 //! In: connections to an address of the run's ground. Out: the same bytes at the target, in both directions,
-//! as far as the direction's [`Rule`] lets them pass. Never: a byte changed, reordered or made up.
+//! as far as the rules of each direction let them pass. Never: a byte changed, reordered or made up.
 //!
-//! A link has a rule per direction, in a watch. A pump asks for it after each read and before the write that
-//! follows, so a rule acts at once on connections that stand and on bytes that had already been asked for.
+//! Each fault lays its own rule on a direction, and lifts it ([`rules`]). A pump asks what they come to after each
+//! read and before the write that follows ([`pump`]), so a rule acts at once on connections that stand and on bytes
+//! that had already been asked for. What is done to whole connections, the link does: to reset them, to tell only
+//! one end that there is none any more, to let nobody connect.
 
+mod pump;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use pump::{BUFFER_BYTES, Side, pump};
+use rules::Way;
+
+pub use pump::HELD_BYTES_MAX;
+pub use rules::{DELAY_TIMES_MAX, Delay, Distribution, Rule};
+
 /// Connections that one link carries at once; the next one is reset.
 pub const CONNECTIONS_MAX: usize = 256;
 
-const BUFFER_BYTES: usize = 64 * 1024;
 /// A connect on loopback succeeds or is refused at once, except to a stopped process with a full backlog.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// After a failed accept (no file descriptor left), so as not to spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// After a failed accept (no file descriptor left) or a failed bind, so as not to spin.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who speaks over a link; the other end is always a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,20 +48,21 @@ pub enum Source {
 }
 
 /// As seen from the source, who opens the connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     Forward,
     Backward,
 }
 
-/// What happens to bytes that go in one direction of a link.
+/// An end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Rule {
+pub enum End {
     #[default]
-    Pass,
+    Source,
+    Target,
 }
 
-/// What went over a link so far.
+/// What went over a link so far, and what waits in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
     /// Accepted, the refused among them.
@@ -60,6 +71,25 @@ pub struct Traffic {
     pub refused: u64,
     pub forward_bytes: u64,
     pub backward_bytes: u64,
+    /// Read and not yet given on.
+    pub forward_held: u64,
+    pub backward_held: u64,
+}
+
+impl Traffic {
+    pub fn passed(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Forward => self.forward_bytes,
+            Direction::Backward => self.backward_bytes,
+        }
+    }
+
+    pub fn held(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Forward => self.forward_held,
+            Direction::Backward => self.backward_held,
+        }
+    }
 }
 
 /// When it is dropped, its connections are closed and its address is free.
@@ -79,12 +109,23 @@ struct Ways {
     backward: Way,
     connections: AtomicU64,
     refused: AtomicU64,
+    /// Those that stand, by number, and whether one end of it has been told that it does not.
+    standing: Mutex<BTreeMap<u64, bool>>,
+    orders: watch::Sender<Orders>,
+    /// Faults by which nobody can connect.
+    refusing: watch::Sender<BTreeSet<u64>>,
+    listens: AtomicBool,
 }
 
-#[derive(Default)]
-struct Way {
-    rule: watch::Sender<Rule>,
-    bytes: AtomicU64,
+/// Counts what was ordered; who finds a count risen has to obey.
+#[derive(Debug, Clone, Copy, Default)]
+struct Orders {
+    reset: u64,
+    /// To reset what only one end believes in.
+    reset_half_open: u64,
+    half_open: u64,
+    /// The end that the newest of these is to be told to.
+    told: End,
 }
 
 impl Link {
@@ -92,25 +133,101 @@ impl Link {
     pub async fn open(source: Source, to: &str, listen: SocketAddr, target: SocketAddr) -> io::Result<Link> {
         let listener = TcpListener::bind(listen).await?;
         let ways = Arc::<Ways>::default();
-        let task = tokio::spawn(carry_all(listener, target, Arc::clone(&ways)));
+        ways.listens.store(true, Ordering::Relaxed);
+        let task = tokio::spawn(carry_all(listener, listen, target, Arc::clone(&ways)));
         Ok(Link { source, to: to.to_string(), listen, ways, task })
     }
 
-    /// Sets the rule of one direction, for the connections that stand and those to come.
-    pub fn set_rule(&self, direction: Direction, rule: Rule) {
-        self.ways.way(direction).rule.send_replace(rule);
+    /// Lays a fault's rule on one direction, for the connections that stand and those to come. When it returns, no
+    /// byte passes that the rule holds up.
+    pub fn set(&self, direction: Direction, fault: u64, rule: Rule) {
+        self.ways.way(direction).set(fault, rule);
     }
 
-    pub fn rule(&self, direction: Direction) -> Rule {
-        *self.ways.way(direction).rule.borrow()
+    /// What was held goes on, in its order.
+    pub fn lift(&self, direction: Direction, fault: u64) {
+        self.ways.way(direction).lift(fault);
+    }
+
+    /// Whether some fault's rule lies on the direction.
+    pub fn is_ruled(&self, direction: Direction) -> bool {
+        self.ways.way(direction).is_ruled()
+    }
+
+    /// From soon on, nobody can connect until [`Link::admit`] takes it back for every fault.
+    pub fn refuse(&self, fault: u64) {
+        self.ways.refusing.send_modify(|faults| _ = faults.insert(fault));
+    }
+
+    pub fn admit(&self, fault: u64) {
+        self.ways.refusing.send_modify(|faults| _ = faults.remove(&fault));
+    }
+
+    /// Whether a fault wants nobody to connect.
+    pub fn is_refusing(&self) -> bool {
+        !self.ways.refusing.borrow().is_empty()
+    }
+
+    /// Whether the kernel refuses a connection, tried on the spot.
+    pub async fn refuses(&self) -> bool {
+        let tried = timeout(CONNECT_LIMIT, TcpStream::connect(self.listen)).await;
+        tried.is_ok_and(|tried| tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+    }
+
+    pub fn listens(&self) -> bool {
+        self.ways.listens.load(Ordering::Relaxed)
+    }
+
+    /// Resets every connection that stands, both ends, and what it held is lost. Returns their numbers: they are
+    /// soon not [`standing`](Link::standing) any more; lift no rule before, or what it held may slip out.
+    pub fn reset(&self) -> BTreeSet<u64> {
+        let standing = self.standing();
+        self.ways.orders.send_modify(|orders| orders.reset += 1);
+        standing
+    }
+
+    /// Resets one end of each connection that stands, and tells the other nothing: what that one sends, goes nowhere.
+    /// Returns their numbers: they are soon [`half_open`](Link::half_open).
+    pub fn open_by_half(&self, told: End) -> BTreeSet<u64> {
+        let whole =
+            self.ways.standing().iter().filter(|(_, half)| !**half).map(|(number, _)| *number).collect();
+        self.ways.orders.send_modify(|orders| {
+            orders.half_open += 1;
+            orders.told = told;
+        });
+        whole
+    }
+
+    /// Tells the other end as well.
+    pub fn reset_half_open(&self) {
+        self.ways.orders.send_modify(|orders| orders.reset_half_open += 1);
+    }
+
+    pub fn standing(&self) -> BTreeSet<u64> {
+        self.ways.standing().keys().copied().collect()
+    }
+
+    pub fn half_open(&self) -> BTreeSet<u64> {
+        self.ways.standing().iter().filter(|(_, half)| **half).map(|(number, _)| *number).collect()
+    }
+
+    /// Takes back all that any fault has done to it. Returns whether there was anything.
+    pub fn heal(&self) -> bool {
+        let ruled = self.ways.forward.lift_all() | self.ways.backward.lift_all();
+        let refused = !self.ways.refusing.send_replace(BTreeSet::new()).is_empty();
+        let half_open = !self.half_open().is_empty();
+        self.reset_half_open();
+        ruled || refused || half_open
     }
 
     pub fn traffic(&self) -> Traffic {
         Traffic {
             connections: self.ways.connections.load(Ordering::Relaxed),
             refused: self.ways.refused.load(Ordering::Relaxed),
-            forward_bytes: self.ways.forward.bytes.load(Ordering::Relaxed),
-            backward_bytes: self.ways.backward.bytes.load(Ordering::Relaxed),
+            forward_bytes: self.ways.forward.passed(),
+            backward_bytes: self.ways.backward.passed(),
+            forward_held: self.ways.forward.held(),
+            backward_held: self.ways.backward.held(),
         }
     }
 }
@@ -149,18 +266,43 @@ impl Ways {
             Direction::Backward => &self.backward,
         }
     }
+
+    fn standing(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Accepts for as long as the link lives. The connections are this task's own, and end with it.
-async fn carry_all(listener: TcpListener, target: SocketAddr, ways: Arc<Ways>) {
+async fn carry_all(listener: TcpListener, listen: SocketAddr, target: SocketAddr, ways: Arc<Ways>) {
     let mut carried = JoinSet::new();
+    let mut refusing = ways.refusing.subscribe();
+    let mut listener = Some(listener);
     loop {
+        let refuses = !refusing.borrow_and_update().is_empty();
+        if refuses {
+            // Whoever connects now learns from the kernel that nobody listens.
+            listener = None;
+        } else if listener.is_none() {
+            match TcpListener::bind(listen).await {
+                Ok(bound) => listener = Some(bound),
+                Err(error) => {
+                    tracing::warn!("link to {target}: failed to listen again on {listen}: {error}");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            }
+        }
+        ways.listens.store(listener.is_some(), Ordering::Relaxed);
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((source, _)) => {
-                    ways.connections.fetch_add(1, Ordering::Relaxed);
+            accepted = accept(listener.as_ref()) => match accepted {
+                Ok(source) => {
+                    let number = ways.connections.fetch_add(1, Ordering::Relaxed);
                     if carried.len() < CONNECTIONS_MAX {
-                        carried.spawn(carry(source, target, Arc::clone(&ways)));
+                        // Before it stands: whoever sees it stand is heard by it.
+                        let mut orders = ways.orders.subscribe();
+                        let before = *orders.borrow_and_update();
+                        let standing = Standing::new(number, &ways);
+                        carried.spawn(carry(source, target, standing, (before, orders)));
                     } else {
                         ways.refused.fetch_add(1, Ordering::Relaxed);
                         reset(&source);
@@ -168,52 +310,120 @@ async fn carry_all(listener: TcpListener, target: SocketAddr, ways: Arc<Ways>) {
                 }
                 Err(error) => {
                     tracing::warn!("link to {target}: failed to accept: {error}");
-                    sleep(ACCEPT_PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             },
+            // The sender outlives this.
+            _ = refusing.changed() => {}
             Some(_) = carried.join_next() => {}
         }
     }
 }
 
-/// One connection, until both directions have ended, or one has broken.
-async fn carry(mut source: TcpStream, target: SocketAddr, ways: Arc<Ways>) {
+async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(source, _)| source),
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection's place among those that stand, until it is dropped.
+struct Standing {
+    number: u64,
+    ways: Arc<Ways>,
+}
+
+impl Standing {
+    fn new(number: u64, ways: &Arc<Ways>) -> Standing {
+        ways.standing().insert(number, false);
+        Standing { number, ways: Arc::clone(ways) }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.ways.standing().remove(&self.number);
+    }
+}
+
+/// One connection, until both directions have ended, or one has broken, or an order ends it.
+async fn carry(
+    mut source: TcpStream,
+    target: SocketAddr,
+    standing: Standing,
+    (before, mut orders): (Orders, watch::Receiver<Orders>),
+) {
     let Ok(Ok(mut target)) = timeout(CONNECT_LIMIT, TcpStream::connect(target)).await else {
-        ways.refused.fetch_add(1, Ordering::Relaxed);
+        standing.ways.refused.fetch_add(1, Ordering::Relaxed);
         return reset(&source);
     };
     // Without this option bytes only wait longer; that is no reason to refuse them.
     let _ = source.set_nodelay(true);
     let _ = target.set_nodelay(true);
-    let carried = {
+    let ended = {
         let (source_reads, source_writes) = source.split();
         let (target_reads, target_writes) = target.split();
-        tokio::try_join!(
-            pump(source_reads, target_writes, &ways.forward),
-            pump(target_reads, source_writes, &ways.backward),
-        )
+        let (source_side, target_side) = (Side::default(), Side::default());
+        let (ways, number) = (&standing.ways, standing.number);
+        let forward = pump(source_reads, target_writes, &ways.forward, (&source_side, &target_side), number);
+        let backward =
+            pump(target_reads, source_writes, &ways.backward, (&target_side, &source_side), number);
+        tokio::select! {
+            carried = async { tokio::try_join!(forward, backward) } => Ended::ByItself(carried.is_err()),
+            ordered = orders.wait_for(|now| now.reset > before.reset || now.half_open > before.half_open) => {
+                match ordered {
+                    Ok(now) if now.reset == before.reset => Ended::Half(*now),
+                    _ => Ended::ByItself(true),
+                }
+            }
+        }
     };
-    if carried.is_err() {
+    match ended {
+        Ended::ByItself(false) => {}
+        Ended::Half(now) => {
+            let (told, other) = match now.told {
+                End::Source => (source, target),
+                End::Target => (target, source),
+            };
+            reset(&told);
+            drop(told);
+            standing.ways.standing().insert(standing.number, true);
+            believe(other, now, orders).await;
+        }
         // The end that is left learns that this was no orderly close.
-        reset(&source);
-        reset(&target);
+        Ended::ByItself(true) => {
+            reset(&source);
+            reset(&target);
+        }
     }
 }
 
-/// Moves the bytes of one direction until their end, which it passes on.
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, way: &Way) -> io::Result<()> {
+enum Ended {
+    /// Whether it broke.
+    ByItself(bool),
+    Half(Orders),
+}
+
+/// Lets one end believe that its connection stands, until it closes it, or is told.
+async fn believe(mut end: TcpStream, before: Orders, mut orders: watch::Receiver<Orders>) {
     let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        match *way.rule.borrow() {
-            Rule::Pass => {}
+    let mut taken = 0;
+    let mut takes = async || {
+        // As with a peer that is gone: what is sent is never acknowledged, and at last there is no room for more.
+        while taken < HELD_BYTES_MAX {
+            match end.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => taken += length as u64,
+            }
         }
-        if length == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&buffer[..length]).await?;
-        way.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        std::future::pending().await
+    };
+    let told = |now: &Orders| now.reset > before.reset || now.reset_half_open > before.reset_half_open;
+    tokio::select! {
+        () = takes() => {}
+        _ = orders.wait_for(told) => {}
     }
+    reset(&end);
 }
 
 /// Closing it sends RST instead of FIN.
@@ -223,6 +433,8 @@ fn reset(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -276,8 +488,12 @@ mod tests {
         assert_eq!(echoed.len(), sent.len() + 26);
         assert!(echoed.starts_with(&sent) && echoed.ends_with(b"after the other side's end"));
         let bytes = sent.len() as u64;
-        let expected =
-            Traffic { connections: 1, refused: 0, forward_bytes: bytes, backward_bytes: bytes + 26 };
+        let expected = Traffic {
+            connections: 1,
+            forward_bytes: bytes,
+            backward_bytes: bytes + 26,
+            ..Traffic::default()
+        };
         assert_eq!(link.traffic(), expected);
     }
 

@@ -35,7 +35,10 @@ use mkraft_proto::evidence::Role;
 pub use folder::NodeFolder;
 pub use ground::{Ground, NODES_MAX};
 pub use keeper::{Child, Guard, GuardError};
-pub use link::{CONNECTIONS_MAX, Direction, Link, Rule, Source, Traffic};
+pub use link::{
+    CONNECTIONS_MAX, DELAY_TIMES_MAX, Delay, Direction, Distribution, End, HELD_BYTES_MAX, Link, Rule,
+    Source, Traffic,
+};
 pub use members::Refused;
 pub use orders::{Exit, Launch, Status};
 pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, at_once};
@@ -210,6 +213,12 @@ impl Cluster {
 
     pub fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    /// Over which `from` connects to `to`; none where there is no such link: nobody connects to clients.
+    pub fn link(&self, from: &Source, to: &Source) -> Option<&Link> {
+        let Source::Node(to) = to else { return None };
+        self.links.iter().find(|link| link.source == *from && link.to == *to)
     }
 
     pub fn system(&self) -> &Mkraft {

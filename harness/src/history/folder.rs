@@ -244,7 +244,7 @@ fn encode(path: &Path, text: serde_json::Result<String>) -> Result<String, Folde
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{FaultKind, Step};
+    use crate::scenario::{FaultKind, Manner, Step};
 
     fn info() -> RunInfo {
         RunInfo {
@@ -277,7 +277,14 @@ mod tests {
         let run = RunFolder::new(folder.path());
         run.write_info(&info()).unwrap();
         assert_eq!(run.read_info().unwrap(), info());
-        let step = |at| Step { at, fault: FaultKind::Kill, target: "leader".into(), hold: 2, draw: 3 };
+        let step = |at| Step {
+            at,
+            fault: FaultKind::Kill,
+            target: "leader".into(),
+            manner: Manner::Plain,
+            hold: 2,
+            draw: 3,
+        };
         let plan = Plan { steps: vec![step(1), step(2)] };
         run.write_plan(&plan).unwrap();
         assert_eq!(run.read_plan().unwrap(), plan);

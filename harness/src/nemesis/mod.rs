@@ -13,9 +13,11 @@
 //! target comes to, be it nodes, members or whatever the family acts on, acts, and gives back its proof and how it
 //! is undone. What the end of the run finds not undone is left to [`heal_all`].
 
+mod links;
 mod members;
 mod operate;
 mod process;
+mod shapes;
 mod target;
 
 use std::pin::Pin;
@@ -28,10 +30,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::{Cluster, Leader};
 use crate::history::{self, OpType, StrikeOutcome};
-use crate::scenario::{FaultKind, Plan, Step, Target};
+use crate::scenario::{FaultKind, Plan, Step, Target, Whom};
 use crate::system::operator::Members;
 
-use target::needs_leader;
+use links::Bond;
 
 /// How long a strike on the leader waits for one: an election or two.
 pub const LEADER_LIMIT: Duration = Duration::from_secs(2);
@@ -49,6 +51,13 @@ struct Fault {
     strike: Strike,
 }
 
+/// By what it is done to.
+#[derive(Clone, Copy)]
+enum Strike {
+    Nodes(fn(Aim<Target>) -> Doing<Struck>),
+    Links(fn(Aim<Bond>) -> Doing<Struck>),
+}
+
 /// Faults that take turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {
@@ -58,9 +67,8 @@ enum Family {
     Members,
     /// What an operator asks for and nobody undoes.
     Operator,
+    Links,
 }
-
-type Strike = fn(Aim) -> Doing<Struck>;
 
 /// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
 type Undo = Box<dyn FnOnce() -> Doing<Told> + Send>;
@@ -68,14 +76,21 @@ type Undo = Box<dyn FnOnce() -> Doing<Told> + Send>;
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a strike is told.
-struct Aim {
+struct Aim<T = Target> {
     cluster: Arc<Cluster>,
-    target: Target,
+    target: T,
     /// Asked for only where the target hangs on it.
     leader: Option<Leader>,
     members: Members,
     /// Decides where the target leaves a choice.
     draw: u64,
+}
+
+impl Aim<()> {
+    fn at<T>(self, target: T) -> Aim<T> {
+        let Aim { cluster, target: (), leader, members, draw } = self;
+        Aim { cluster, target, leader, members, draw }
+    }
 }
 
 /// What an act came to, as the book tells it.
@@ -95,6 +110,7 @@ struct Struck {
 
 /// A fault that the end of the run found not undone.
 pub struct Left {
+    family: Family,
     step: u64,
     target: String,
     undo: Undo,
@@ -102,17 +118,29 @@ pub struct Left {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        let (family, strike): (Family, Strike) = match kind {
-            FaultKind::Kill => (Family::Processes, process::kill),
-            FaultKind::Pause => (Family::Processes, process::pause),
-            FaultKind::Restart => (Family::Processes, process::stop),
-            FaultKind::Stop => (Family::Processes, process::stop),
-            FaultKind::Add => (Family::Members, members::add),
-            FaultKind::Learn => (Family::Members, members::learn),
-            FaultKind::Remove => (Family::Members, members::remove),
-            FaultKind::Replace => (Family::Members, members::replace),
-            FaultKind::Transfer => (Family::Operator, operate::transfer),
-            FaultKind::Compact => (Family::Operator, operate::compact),
+        use Family::{Links, Members, Operator, Processes};
+        let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
+        let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
+        let (family, strike) = match kind {
+            FaultKind::Kill => nodes(Processes, process::kill),
+            FaultKind::Pause => nodes(Processes, process::pause),
+            FaultKind::Restart => nodes(Processes, process::stop),
+            FaultKind::Stop => nodes(Processes, process::stop),
+            FaultKind::Add => nodes(Members, members::add),
+            FaultKind::Learn => nodes(Members, members::learn),
+            FaultKind::Remove => nodes(Members, members::remove),
+            FaultKind::Replace => nodes(Members, members::replace),
+            FaultKind::Transfer => nodes(Operator, operate::transfer),
+            FaultKind::Compact => nodes(Operator, operate::compact),
+            FaultKind::Cut => links(links::cut),
+            FaultKind::Isolate => links(links::cut),
+            FaultKind::Flaky => links(links::flaky),
+            FaultKind::Delay => links(links::slow),
+            FaultKind::Throttle => links(links::slow),
+            FaultKind::SlowClose => links(links::slow),
+            FaultKind::Reset => links(links::reset),
+            FaultKind::Refuse => links(links::refuse),
+            FaultKind::HalfOpen => links(links::half_open),
         };
         Fault { family, strike }
     }
@@ -162,8 +190,9 @@ pub async fn run(
     result
 }
 
-/// Resumes every node that is paused and starts every one that is down, recorded as a `heal` of no step; then undoes
-/// what else is `left`.
+/// Undoes what is `left` on links; resumes every node that is paused, starts every one that is down and takes back
+/// whatever else lies on a link, recorded as a `heal` of no step; then undoes what else is `left`, with all that in
+/// service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(
@@ -171,17 +200,29 @@ pub async fn heal_all(
     book: &Book,
     left: Vec<Left>,
 ) -> Result<StrikeOutcome, BookError> {
-    let mut written = book(OpType::Invoke, "heal", line(None, "all", None));
-    let told = process::heal_all(cluster).await;
+    let (on_links, others): (Vec<_>, Vec<_>) =
+        left.into_iter().partition(|left| left.family == Family::Links);
+    let mut written = undo_each(book, on_links).await;
+    written = written.and(book(OpType::Invoke, "heal", line(None, "all", None)));
+    let mut told = process::heal_all(cluster).await;
+    let healed = links::heal_all(cluster);
+    if !healed.is_empty() {
+        told.detail += &format!("; healed {}", healed.join(", "));
+    }
     let outcome = told.outcome;
     written = written.and(book(OpType::Info, "heal", line(None, "all", Some(told))));
-    for Left { step, target, undo } in left {
+    written.and(undo_each(book, others).await).map(|()| outcome)
+}
+
+async fn undo_each(book: &Book, left: Vec<Left>) -> Result<(), BookError> {
+    let mut written = Ok(());
+    for Left { family: _, step, target, undo } in left {
         let begun = book(OpType::Invoke, "heal", line(Some(step), &target, None));
         let told = undo().await;
         let ended = book(OpType::Info, "heal", line(Some(step), &target, Some(told)));
         written = written.and(begun).and(ended);
     }
-    written.map(|()| outcome)
+    written
 }
 
 struct Nemesis {
@@ -197,6 +238,7 @@ struct Turns {
     processes: Mutex<()>,
     members: Mutex<()>,
     operator: Mutex<()>,
+    links: Mutex<()>,
 }
 
 impl Turns {
@@ -205,6 +247,7 @@ impl Turns {
             Family::Processes => &self.processes,
             Family::Members => &self.members,
             Family::Operator => &self.operator,
+            Family::Links => &self.links,
         }
     }
 }
@@ -224,9 +267,7 @@ impl Nemesis {
         let Some(undo) = self.strike(&fault, number, &step).await? else { return Ok(None) };
         let left = |undo| match fault.family {
             Family::Processes => None,
-            Family::Members | Family::Operator => {
-                Some(Left { step: number, target: step.target.clone(), undo })
-            }
+            family => Some(Left { family, step: number, target: step.target.clone(), undo }),
         };
         if !self.waited_until(Instant::now() + Duration::from_nanos(step.hold)).await {
             return Ok(left(undo));
@@ -244,8 +285,12 @@ impl Nemesis {
     /// Returns how what it may have done is undone.
     async fn strike(&self, fault: &Fault, number: u64, step: &Step) -> Result<Option<Undo>, BookError> {
         let f = step.fault.to_string();
-        let target: Target = step.target.parse()?;
-        let mut leader = match needs_leader(target) || step.fault == FaultKind::Transfer {
+        let whom = step.fault.whom(&step.target)?;
+        let needs_leader = match whom {
+            Whom::Nodes(target) => target::needs_leader(target) || step.fault == FaultKind::Transfer,
+            Whom::Links(links) => shapes::needs_leader(links),
+        };
+        let mut leader = match needs_leader {
             true => self.cluster.leader_within(LEADER_LIMIT).await,
             false => None,
         };
@@ -260,7 +305,14 @@ impl Nemesis {
             true => Struck::skipped("the load ended first"),
             false => {
                 let (cluster, members) = (Arc::clone(&self.cluster), self.cluster.members().await);
-                (fault.strike)(Aim { cluster, target, leader, members, draw: step.draw }).await
+                let aim = Aim { cluster, target: (), leader, members, draw: step.draw };
+                match (fault.strike, whom) {
+                    (Strike::Nodes(strike), Whom::Nodes(target)) => strike(aim.at(target)).await,
+                    (Strike::Links(strike), Whom::Links(links)) => {
+                        strike(aim.at(Bond { links, manner: step.manner, fault: number })).await
+                    }
+                    _ => unreachable!("{} is done to {whom:?}", step.fault),
+                }
             }
         };
         self.write(OpType::Info, &f, number, step, Some(struck.told))?;

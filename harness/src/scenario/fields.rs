@@ -7,6 +7,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use super::kinds::WorkloadKind;
+use super::manner::SIZES;
 use super::problem::{Problem, did_you_mean, nearest, one_of, quoted};
 use super::tree::{Node, Value};
 use super::words::{Words, node_number};
@@ -285,6 +286,44 @@ impl<'a> Leaf<'a> {
         }
     }
 
+    /// 50 of `50%`, up to `most`.
+    pub fn percent(&self, most: u32) -> Result<u32, Box<Problem>> {
+        let expected = format!("expected a share from 0% to {most}%, in whole percent");
+        let word = self.word("a share such as 50%")?;
+        let digits = word.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        match digits.map(str::parse) {
+            Some(Ok(percent)) if percent <= most => Ok(percent),
+            Some(_) => Err(self.wrong(format!("`{}: {word}` is out of range", self.key)).label(expected)),
+            None => Err(self.wrong(format!("`{}: {word}` is not a share", self.key)).label(expected)),
+        }
+    }
+
+    /// 65536 of `64KiB`; from 1 to `most`.
+    pub fn size(&self, most: u64) -> Result<u64, Box<Problem>> {
+        const EXPECTED: &str = "a size such as 512B, 64KiB, 1MiB";
+        let word = self.word(EXPECTED)?;
+        let (digits, unit) = word.split_at(word.bytes().take_while(u8::is_ascii_digit).count());
+        if unit.is_empty() {
+            return Err(self
+                .wrong(format!("`{}: {word}` has no unit", self.key))
+                .label(format!("expected {EXPECTED}")));
+        }
+        let bytes = SIZES.iter().find(|(known, _)| *known == unit).map(|(_, bytes)| *bytes);
+        let Some((number, bytes)) = digits.parse::<u64>().ok().zip(bytes) else {
+            return Err(self
+                .wrong(format!("`{}: {word}` is not a size", self.key))
+                .label(format!("expected {EXPECTED}")));
+        };
+        number.checked_mul(bytes).filter(|size| (1..=most).contains(size)).ok_or_else(|| {
+            self.wrong(format!("`{}: {word}` is out of range", self.key))
+                .label(format!("expected {}MiB or less, and more than nothing", most >> 20))
+        })
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::Sequence(_))
+    }
+
     /// A list, or what someone who meant a list may write.
     pub fn is_several(&self) -> bool {
         match &self.node.value {
@@ -296,29 +335,32 @@ impl<'a> Leaf<'a> {
 
     /// One of the words of `T`, or one of `nodes` where `T` has numbered ones; None when their number is unknown.
     pub fn one_of<T: Words>(&self, what: &str, nodes: Option<&Located<u32>>) -> Result<T, Box<Problem>> {
-        let listed = || T::WORDS.iter().map(|(word, _)| *word);
-        let node =
-            nodes.map_or("a node such as `n1`".into(), |nodes| format!("a node, `n1` to `n{}`", nodes.value));
-        let expected = match T::numbered(1) {
-            None => one_of(listed()),
-            Some(_) => format!("{}, or {node}", quoted(listed()).join(", ")),
-        };
-        let word = self.word(&expected)?;
+        let word = self.word(&expected::<T>(nodes))?;
+        self.one_of_word(what, word, nodes)
+    }
+
+    /// The same of a `word` that is a part of the value.
+    pub fn one_of_word<T: Words>(
+        &self,
+        what: &str,
+        word: &str,
+        nodes: Option<&Located<u32>>,
+    ) -> Result<T, Box<Problem>> {
         if let Some(number) = node_number(word)
             && let Some(value) = T::numbered(number)
         {
             return match nodes {
                 Some(nodes) if number > nodes.value => Err(self
                     .wrong(format!("there is no `{word}` in a cluster of {}", nodes.value))
-                    .label(format!("expected {node}"))
+                    .label(format!("expected {}", node(Some(nodes))))
                     .also(nodes.span.clone(), "the cluster")),
                 _ => Ok(value),
             };
         }
         T::from_word(word).ok_or_else(|| {
             self.wrong(format!("unknown {what} `{word}`"))
-                .label(format!("expected {expected}"))
-                .help(did_you_mean(word, listed()))
+                .label(format!("expected {}", expected::<T>(nodes)))
+                .help(did_you_mean(word, listed::<T>()))
         })
     }
 
@@ -354,13 +396,30 @@ impl<'a> Leaf<'a> {
     }
 }
 
+fn listed<T: Words>() -> impl Iterator<Item = &'static str> {
+    T::WORDS.iter().map(|(word, _)| *word)
+}
+
+fn expected<T: Words>(nodes: Option<&Located<u32>>) -> String {
+    match T::numbered(1) {
+        None => one_of(listed::<T>()),
+        Some(_) => format!("{}, or {}", quoted(listed::<T>()).join(", "), node(nodes)),
+    }
+}
+
+fn node(nodes: Option<&Located<u32>>) -> String {
+    nodes.map_or("a node such as `n1`".into(), |nodes| format!("a node, `n1` to `n{}`", nodes.value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::rules::line_keys;
     use super::super::words::{FAULT_FORMS, Words};
-    use super::super::{Scenario, Target};
+    use super::super::{Scenario, Shape, Target};
     use super::*;
 
+    /// Links that are no single word.
+    const ARROWS: [&str; 3] = ["leader", "A -> B", "A <-> B"];
     const DOCUMENTATION: &str = include_str!("../../../docs/scenarios.md");
 
     /// The rows of the documentation's tables under one heading: key and default.
@@ -388,7 +447,9 @@ mod tests {
         let kinds = WorkloadKind::WORDS.iter().map(|(word, kind)| (heading(word), kind.keys()));
         let mut line = line_keys();
         line.extend(Target::WORDS.iter().map(|(word, _)| *word).chain(["n2"]));
-        for (heading, mut expected) in sections.chain(kinds).chain([("`faults`".to_owned(), line)]) {
+        let shapes = Shape::WORDS.iter().map(|(word, _)| *word).chain(ARROWS).collect();
+        let faults = [("`faults`".to_owned(), line), ("Links".to_owned(), shapes)];
+        for (heading, mut expected) in sections.chain(kinds).chain(faults) {
             let mut documented: Vec<&str> = rows(&heading).iter().map(|(key, _)| *key).collect();
             documented.sort_unstable();
             expected.sort_unstable();
@@ -415,6 +476,17 @@ mod tests {
         for hold in FAULT_FORMS.iter().filter_map(|form| form.hold.as_ref()) {
             let default = format!("`{}`", humantime::format_duration(hold.default));
             assert!(rows("`faults`").contains(&(hold.key, default.as_str())), "{}: {default}", hold.key);
+        }
+        for form in FAULT_FORMS {
+            for term in { form.manner }.terms() {
+                let none = matches!(term.to_string().as_str(), "0s" | "0MiB");
+                let default = if none { "required".to_owned() } else { format!("`{term}`") };
+                assert!(
+                    rows("`faults`").contains(&(term.key(), default.as_str())),
+                    "{}: {default}",
+                    term.key()
+                );
+            }
         }
     }
 

@@ -4,12 +4,15 @@
 
 mod fields;
 mod kinds;
+mod links;
+mod manner;
 mod plan;
 mod problem;
 mod read;
 mod rules;
 mod seed;
 mod tree;
+mod whom;
 mod words;
 mod write;
 
@@ -19,10 +22,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use kinds::{Append, Bank, Counter, Lock, Register, Set, WorkloadKind};
+pub use links::{Links, Shape, Side, UnknownLinks};
+pub use manner::{Distribution, Healing, Manner};
 pub use plan::{Plan, PlanError, Step};
 pub use problem::{Problem, ScenarioError};
 pub use seed::stream;
-pub use words::{FAULT_FORMS, FaultForm, HoldForm, UnknownTarget};
+pub use words::{FAULT_FORMS, FaultForm, HoldForm, LinksForm, UnknownTarget, UnknownWhom};
 
 /// A scenario as resolved: nothing is left to a default.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,7 +103,8 @@ pub enum Placement {
 pub struct FaultRule {
     pub schedule: Schedule,
     pub kind: FaultKind,
-    pub target: Target,
+    pub target: Whom,
+    pub manner: Manner,
     /// From doing to undoing: `for:` or `down:`; zero for what ends by itself.
     pub hold: Duration,
 }
@@ -134,6 +140,31 @@ pub enum FaultKind {
     Transfer,
     /// It takes a snapshot.
     Compact,
+    /// Bytes wait until `for` is over.
+    Cut,
+    /// The same, of all links of a node with others.
+    Isolate,
+    /// Cut and healed again and again.
+    Flaky,
+    /// Bytes come late.
+    Delay,
+    /// Only so many bytes come in a second.
+    Throttle,
+    /// That a connection has ended is told late.
+    SlowClose,
+    /// Connections are reset, once.
+    Reset,
+    /// Connections are reset, and nobody can connect until `for` is over.
+    Refuse,
+    /// Connections end for the one side, and the other is not told until `for` is over.
+    HalfOpen,
+}
+
+/// What a fault is done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    Nodes(Target),
+    Links(Links),
 }
 
 /// Of the members, and how many vote, is meant what is in force when the fault strikes.

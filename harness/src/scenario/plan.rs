@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{FaultKind, FaultRule, Scenario, Schedule, Target, UnknownTarget, seed};
+use super::{FaultKind, FaultRule, Manner, Scenario, Schedule, UnknownWhom, seed};
 
 /// Strikes of one rule at most. Validation keeps the mean ten times lower, so that no seed comes near.
 const STRIKES_MAX: usize = 10_000;
@@ -31,8 +31,10 @@ pub struct Step {
     /// Nanoseconds since the load began.
     pub at: u64,
     pub fault: FaultKind,
-    /// As in YAML: `leader`, `n3`; always parses as a [`Target`].
+    /// As in YAML: `leader`, `n1 -> others`; always parses as a [`Whom`](super::Whom) of the fault.
     pub target: String,
+    #[serde(default, skip_serializing_if = "Manner::is_plain")]
+    pub manner: Manner,
     /// Nanoseconds from doing to undoing.
     pub hold: u64,
     /// Decides among the nodes that fit the target when the fault strikes.
@@ -45,7 +47,7 @@ pub enum PlanError {
     #[error("{file}:{line}: expected a step of a plan: {source}")]
     Step { file: String, line: usize, source: serde_json::Error },
     #[error("{file}:{line}: {source}")]
-    Target { file: String, line: usize, source: UnknownTarget },
+    Target { file: String, line: usize, source: UnknownWhom },
     #[error("{file}:{line}: the step comes before the one above it: expected steps by time")]
     Order { file: String, line: usize },
     #[error("{file}:{line}: the last line has no end: the file is cut")]
@@ -87,7 +89,7 @@ impl Plan {
                 line,
                 source,
             })?;
-            step.target.parse::<Target>().map_err(|source| PlanError::Target {
+            step.fault.whom(&step.target).map_err(|source| PlanError::Target {
                 file: file(),
                 line,
                 source,
@@ -116,6 +118,7 @@ fn strikes(rule: &FaultRule, duration: Duration, mut numbers: impl Rng, steps: &
         at,
         fault: rule.kind,
         target: rule.target.to_string(),
+        manner: rule.manner,
         hold: nanoseconds(rule.hold),
         draw,
     };
@@ -249,8 +252,21 @@ mod tests {
 
     #[test]
     fn a_plan_reads_back_as_it_was_written() {
-        let plan = Plan::of(&scenario(&FAULTS), 9);
-        assert_eq!(Plan::from_jsonl("plan.jsonl", &plan.to_jsonl()).unwrap(), plan);
+        let links = [
+            "{ at: 1s, cut: halves, heal: reset }",
+            "{ at: 2s, delay: n1 -> n2, by: 50ms, spread: 30%, distribution: pareto }",
+            "{ at: 3s, throttle: clients <-> all, rate: 64KiB }",
+            "{ at: 4s, flaky: ring }",
+            "{ at: 5s, slow-close: leader, by: 1s }",
+            "{ at: 6s, half-open: leader -> others }",
+        ];
+        for faults in [&FAULTS[..], &links] {
+            let plan = Plan::of(&scenario(faults), 9);
+            assert_eq!(Plan::from_jsonl("plan.jsonl", &plan.to_jsonl()).unwrap(), plan);
+        }
+        let delay = Plan::of(&scenario(&links[1..2]), 9).to_jsonl();
+        let manner = r#""manner":{"delay":{"by_ns":50000000,"spread_percent":30,"distribution":"pareto"}}"#;
+        assert!(delay.contains(manner), "{delay}");
     }
 
     #[test]
@@ -266,6 +282,11 @@ mod tests {
                 good.replace("leader", "boss") + "\n",
                 "plan.jsonl:1: `boss` is not a target: expected leader, follower, learner, spare, random, minority, \
                  majority, snapshotting, all, or a node such as n2",
+            ),
+            (
+                good.replace("kill", "cut").replace("leader", "leader <-> boss") + "\n",
+                "plan.jsonl:1: `leader <-> boss` are no links: expected a node or nodes such as leader or n2; a \
+                 shape such as halves; or two sides, as in `leader -> others` or `clients <-> n1`",
             ),
             (
                 format!("{good}\n{}\n", good.replace(":5", ":4")),

@@ -1,17 +1,18 @@
 //! Reads the lines under `faults:`.
 //!
 //! In: one [`Node`] a line, and what the rest of the file has settled. Out: [`FaultRule`]s. Never: knowledge of
-//! a particular kind of fault: [`FAULT_FORMS`] has that.
+//! a particular kind of fault: [`FAULT_FORMS`] has that. What it is done to is read in [`whom`].
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::fields::{Fields, Found, Leaf, Located};
-use super::problem::{Problem, one_of, quoted};
-use super::read::NODES_MAX;
+use super::fields::{Fields, Found, Located};
+use super::manner::Term;
+use super::problem::{Problem, one_of};
 use super::tree::Node;
-use super::words::{FAULT_FORMS, FaultForm, HoldForm, Words};
-use super::{FaultRule, Schedule, Target};
+use super::words::{FAULT_FORMS, FaultForm, HoldForm};
+use super::{FaultRule, Manner, Schedule, whom};
 
 /// When a line strikes.
 pub const SCHEDULE_KEYS: &[&str] = &["at", "every", "jitter"];
@@ -46,14 +47,25 @@ pub fn line_keys() -> Vec<&'static str> {
     let mut keys = SCHEDULE_KEYS.to_vec();
     keys.extend(FAULT_FORMS.iter().map(|form| form.word));
     keys.extend(hold_keys());
+    keys.extend(term_keys());
     keys
 }
 
 fn hold_keys() -> Vec<&'static str> {
-    let mut keys: Vec<_> = FAULT_FORMS.iter().filter_map(|form| Some(form.hold.as_ref()?.key)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+    once_each(FAULT_FORMS.iter().filter_map(|form| Some(form.hold.as_ref()?.key)))
+}
+
+/// What only some kinds of faults have.
+pub(super) fn term_keys() -> Vec<&'static str> {
+    once_each(FAULT_FORMS.iter().flat_map(|form| keys_of(form.manner)))
+}
+
+fn keys_of(mut manner: Manner) -> Vec<&'static str> {
+    manner.terms().iter().map(Term::key).collect()
+}
+
+fn once_each(keys: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    keys.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The rule of one line, None with problems when anything in it is wrong.
@@ -72,13 +84,14 @@ pub(super) fn read(
     };
     let schedule = schedule(&mut fields, node, text, bounds);
     let form = form(&mut fields, node, text);
-    let target = form.and_then(|form| read_target(&mut fields, form, bounds));
+    let target = form.and_then(|form| whom::read(&mut fields, form, bounds));
+    let manner = form.and_then(|form| manner(&mut fields, form));
     let hold = form.and_then(|form| hold(&mut fields, form));
     if let (Some(Schedule::At(at)), Some(hold)) = (schedule, hold) {
         check_ends_in_time(&mut fields, at, hold, bounds);
     }
     problems.append(&mut fields.problems);
-    Some(FaultRule { schedule: schedule?, kind: form?.kind, target: target?, hold: hold? })
+    Some(FaultRule { schedule: schedule?, kind: form?.kind, target: target?, manner: manner?, hold: hold? })
 }
 
 fn schedule(fields: &mut Fields, node: &Node, text: &str, bounds: &Bounds) -> Option<Schedule> {
@@ -122,7 +135,7 @@ fn once(fields: &mut Fields, bounds: &Bounds) -> Option<Schedule> {
 
 fn again(fields: &mut Fields, bounds: &Bounds) -> Option<Schedule> {
     let interval = fields.read("every", |leaf| leaf.duration(MILLISECOND));
-    let jitter = fields.read("jitter", percent).or(0);
+    let jitter = fields.read("jitter", |leaf| leaf.percent(100)).or(0);
     let (Found::Here(interval), Some(jitter)) = (interval, jitter) else { return None };
     let schedule = Schedule::Every { interval: interval.value, jitter_percent: jitter.value };
     // Later than this the first strike never comes: so every rule strikes at least once, whatever the seed.
@@ -171,18 +184,6 @@ fn check_ends_in_time(fields: &mut Fields, at: Duration, hold: Duration, bounds:
     }
 }
 
-/// 50 of `50%`.
-fn percent(leaf: &Leaf) -> Result<u32, Box<Problem>> {
-    const EXPECTED: &str = "expected a share from 0% to 100%, in whole percent";
-    let word = leaf.word("a share such as 50%")?;
-    let digits = word.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    match digits.map(str::parse) {
-        Some(Ok(percent)) if percent <= 100 => Ok(percent),
-        Some(_) => Err(leaf.wrong(format!("`jitter: {word}` is out of range")).label(EXPECTED)),
-        None => Err(leaf.wrong(format!("`jitter: {word}` is not a share")).label(EXPECTED)),
-    }
-}
-
 fn form(fields: &mut Fields, node: &Node, text: &str) -> Option<&'static FaultForm> {
     let written: Vec<_> = FAULT_FORMS
         .iter()
@@ -227,38 +228,45 @@ fn hold(fields: &mut Fields, form: &FaultForm) -> Option<Duration> {
     fits.then_some(hold.value)
 }
 
-fn read_target(fields: &mut Fields, form: &FaultForm, bounds: &Bounds) -> Option<Target> {
-    let all = bounds.size.as_ref().map(Size::all);
-    let Found::Here(target) = fields.read(form.word, |leaf| {
-        if leaf.is_several() {
-            let problem = leaf.wrong(format!("`{}` of more than one target", form.word));
-            return Err(problem.label("expected one").help(Some("write one line for each".into())));
-        }
-        let target = leaf.one_of::<Target>("target", all.as_ref())?;
-        if matches!(target, Target::Node(_)) || form.targets.contains(&target) {
-            return Ok(target);
-        }
-        let problem = leaf.wrong(format!("`{}` does not go with `{target}`", form.word));
-        let words = quoted(form.targets.iter().filter_map(|target| target.to_word())).join(", ");
-        Err(problem.label(format!("expected {words}, or a node such as `n1`")))
-    }) else {
-        return None;
-    };
-    let Some(Size { nodes, spares }) = &bounds.size else { return Some(target.value) };
-    let title = if target.value.size(nodes.value, spares.value) == 0 {
-        format!("`{}` of a cluster of {} is no node", target.value, nodes.value)
-    } else if form.needs_spare() && spares.value == 0 {
-        format!("`{}` in a cluster without spares", form.word)
-    } else {
-        return Some(target.value);
-    };
-    let problem = Problem::at(target.span.unwrap_or_default(), title);
-    let enough = |nodes: &u32| target.value.size(*nodes, spares.value) > 0 && !form.needs_spare();
-    fields.problem(match (nodes.value..=NODES_MAX).find(enough) {
-        Some(least) => {
-            problem.label(format!("needs {least} nodes or more")).also(nodes.span.clone(), "the cluster")
-        }
-        None => problem.label("needs `spares: 1` or more under `cluster`"),
-    });
-    None
+/// What only this kind of fault has.
+fn manner(fields: &mut Fields, form: &FaultForm) -> Option<Manner> {
+    let own = keys_of(form.manner);
+    let mut right = true;
+    for key in term_keys().into_iter().filter(|key| !own.contains(key)) {
+        let Some((written, _)) = fields.node(key) else { continue };
+        let problem = Problem::at(written.span.clone(), format!("`{key}` does not go with `{}`", form.word));
+        let whose = FAULT_FORMS.iter().filter(|form| keys_of(form.manner).contains(&key));
+        fields.problem(problem.label(format!("goes with {}", one_of(whose.map(|form| form.word)))));
+        right = false;
+    }
+    let mut manner = form.manner;
+    for term in manner.terms() {
+        right &= match term {
+            Term::Time { key, value, most } if value.is_zero() => {
+                let read = fields.required(key, "50ms", |leaf| leaf.duration_within(MILLISECOND..=most));
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Time { key, value, most } => {
+                let read = fields.read(key, |leaf| leaf.duration_within(MILLISECOND..=most)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Percent { key, value, most } => {
+                let read = fields.read(key, |leaf| leaf.percent(most)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Size { key, value, most } => {
+                let read = fields.required(key, "64KiB", |leaf| leaf.size(most));
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Heal { key, value } => {
+                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Shape { key, value } => {
+                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
+        };
+    }
+    right.then_some(manner)
 }

@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{FaultKind, Pacing, Placement, Target};
+use super::links::ENDS;
+use super::{Distribution, FaultKind, Healing, Links, Manner, Pacing, Placement, Target, UnknownLinks, Whom};
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
 #[derive(Debug)]
@@ -17,6 +18,22 @@ pub struct FaultForm {
     pub hold: Option<HoldForm>,
     /// Those of [`Target::WORDS`] that it goes with; a node by its name always does.
     pub targets: &'static [Target],
+    /// None when it is done to nodes.
+    pub links: Option<LinksForm>,
+    /// With its defaults.
+    pub manner: Manner,
+}
+
+/// Which links a fault can be done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinksForm {
+    Any,
+    /// All of a node.
+    Of,
+    /// Those over which somebody connects: a node never connects to clients.
+    Connecting,
+    /// From one side to another.
+    OneWay,
 }
 
 /// The key that says how long a fault lasts.
@@ -44,43 +61,89 @@ const KILLED: &[Target] = &[
     Target::Snapshotting,
 ];
 const PROCESSES: &[Target] = KILLED.split_at(KILLED.len() - 1).0;
+const REMOVED: &[Target] = &[Target::Leader, Target::Follower, Target::Learner, Target::Random];
+
+const CUT: Manner = Manner::Cut { heal: Healing::Deliver };
+const FLAKY: Manner = Manner::Flaky { flap: Duration::from_millis(200), heal: Healing::Deliver };
+const DELAY: Manner =
+    Manner::Delay { by: Duration::ZERO, spread_percent: 0, distribution: Distribution::Uniform };
+const THROTTLE: Manner = Manner::Throttle { rate_bytes: 0 };
+const SLOW_CLOSE: Manner = Manner::SlowClose { by: Duration::ZERO };
 
 pub const FAULT_FORMS: &[FaultForm] = &[
-    FaultForm { kind: FaultKind::Kill, word: "kill", hold: Some(DOWN), targets: KILLED },
-    FaultForm { kind: FaultKind::Pause, word: "pause", hold: Some(FOR), targets: PROCESSES },
-    FaultForm { kind: FaultKind::Restart, word: "restart", hold: None, targets: PROCESSES },
-    FaultForm { kind: FaultKind::Stop, word: "stop", hold: Some(DOWN), targets: PROCESSES },
-    FaultForm {
-        kind: FaultKind::Add,
-        word: "add",
-        hold: Some(FOR),
-        targets: &[Target::Spare, Target::Learner],
-    },
-    FaultForm { kind: FaultKind::Learn, word: "learn", hold: Some(FOR), targets: &[Target::Spare] },
-    FaultForm {
-        kind: FaultKind::Remove,
-        word: "remove",
-        hold: Some(FOR),
-        targets: &[Target::Leader, Target::Follower, Target::Learner, Target::Random],
-    },
-    FaultForm {
-        kind: FaultKind::Replace,
-        word: "replace",
-        hold: None,
-        targets: &[Target::Leader, Target::Follower],
-    },
-    FaultForm { kind: FaultKind::Transfer, word: "transfer", hold: None, targets: &[Target::Follower] },
-    FaultForm { kind: FaultKind::Compact, word: "compact", hold: None, targets: PROCESSES },
+    FaultForm::of_nodes(FaultKind::Kill, "kill", Some(DOWN), KILLED),
+    FaultForm::of_nodes(FaultKind::Pause, "pause", Some(FOR), PROCESSES),
+    FaultForm::of_nodes(FaultKind::Restart, "restart", None, PROCESSES),
+    FaultForm::of_nodes(FaultKind::Stop, "stop", Some(DOWN), PROCESSES),
+    FaultForm::of_nodes(FaultKind::Add, "add", Some(FOR), &[Target::Spare, Target::Learner]),
+    FaultForm::of_nodes(FaultKind::Learn, "learn", Some(FOR), &[Target::Spare]),
+    FaultForm::of_nodes(FaultKind::Remove, "remove", Some(FOR), REMOVED),
+    FaultForm::of_nodes(FaultKind::Replace, "replace", None, &[Target::Leader, Target::Follower]),
+    FaultForm::of_nodes(FaultKind::Transfer, "transfer", None, &[Target::Follower]),
+    FaultForm::of_nodes(FaultKind::Compact, "compact", None, PROCESSES),
+    FaultForm::of_links(FaultKind::Cut, "cut", Some(FOR), LinksForm::Any, CUT),
+    FaultForm::of_links(FaultKind::Isolate, "isolate", Some(FOR), LinksForm::Of, CUT),
+    FaultForm::of_links(FaultKind::Flaky, "flaky", Some(FOR), LinksForm::Any, FLAKY),
+    FaultForm::of_links(FaultKind::Delay, "delay", Some(FOR), LinksForm::Any, DELAY),
+    FaultForm::of_links(FaultKind::Throttle, "throttle", Some(FOR), LinksForm::Any, THROTTLE),
+    FaultForm::of_links(FaultKind::SlowClose, "slow-close", Some(FOR), LinksForm::Any, SLOW_CLOSE),
+    FaultForm::of_links(FaultKind::Reset, "reset", None, LinksForm::Connecting, Manner::Plain),
+    FaultForm::of_links(FaultKind::Refuse, "refuse", Some(FOR), LinksForm::Connecting, Manner::Plain),
+    FaultForm::of_links(FaultKind::HalfOpen, "half-open", Some(FOR), LinksForm::OneWay, Manner::Plain),
 ];
 
 impl FaultForm {
+    const fn of_nodes(
+        kind: FaultKind,
+        word: &'static str,
+        hold: Option<HoldForm>,
+        targets: &'static [Target],
+    ) -> FaultForm {
+        FaultForm { kind, word, hold, targets, links: None, manner: Manner::Plain }
+    }
+
+    const fn of_links(
+        kind: FaultKind,
+        word: &'static str,
+        hold: Option<HoldForm>,
+        links: LinksForm,
+        manner: Manner,
+    ) -> FaultForm {
+        FaultForm { kind, word, hold, targets: ENDS, links: Some(links), manner }
+    }
+
     /// Whether there must be nodes that are no members.
     pub fn needs_spare(&self) -> bool {
         matches!(self.kind, FaultKind::Add | FaultKind::Learn | FaultKind::Replace)
     }
 }
 
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whom::Nodes(target) => target.fmt(f),
+            Whom::Links(links) => links.fmt(f),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownWhom {
+    #[error(transparent)]
+    Nodes(#[from] UnknownTarget),
+    #[error(transparent)]
+    Links(#[from] UnknownLinks),
+}
+
 impl FaultKind {
+    /// What a fault of this kind is done to, by its word.
+    pub fn whom(self, word: &str) -> Result<Whom, UnknownWhom> {
+        Ok(match self.form().links {
+            None => Whom::Nodes(word.parse()?),
+            Some(_) => Whom::Links(word.parse::<Links>()?),
+        })
+    }
+
     pub fn form(self) -> &'static FaultForm {
         FAULT_FORMS.iter().find(|form| form.kind == self).expect("FAULT_FORMS has a line for every kind")
     }

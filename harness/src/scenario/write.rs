@@ -77,6 +77,9 @@ impl fmt::Display for FaultRule {
             }
         }
         write!(f, ", {}: {}", self.kind, self.target)?;
+        for term in { self.manner }.terms() {
+            write!(f, ", {}: {term}", term.key())?;
+        }
         if let Some(hold) = &self.kind.form().hold {
             write!(f, ", {}: {}", hold.key, show(self.hold))?;
         }
@@ -92,6 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::kinds::{Field, SHARE_MAX};
+    use super::super::manner::Term;
     use super::super::read::{CLIENTS_MAX, CONNECTIONS_MAX, NODES_MAX, RATE_MAX, SIZE_MAX};
     use super::super::words::{FAULT_FORMS, FaultForm, Words};
     use super::super::*;
@@ -161,17 +165,56 @@ mod tests {
         )
     }
 
-    /// A kind of fault with a target that it goes with.
-    fn deed(nodes: u32, spares: u32) -> impl Strategy<Value = (&'static FaultForm, Target)> {
+    /// A kind of fault with what it can be done to.
+    fn deed(nodes: u32, spares: u32) -> impl Strategy<Value = (&'static FaultForm, Whom)> {
         let fits = move |form: &'static FaultForm| {
             let words = form.targets.iter().copied().filter(move |target| target.size(nodes, spares) > 0);
             let named = (1..=nodes + spares).map(Target::Node);
-            words
-                .chain(named)
-                .filter(move |_| !form.needs_spare() || spares > 0)
-                .map(move |target| (form, target))
+            let targets = words.chain(named).filter(move |_| !form.needs_spare() || spares > 0);
+            let of_nodes = targets.map(Whom::Nodes).filter(|_| form.links.is_none());
+            let links = form.links.into_iter().flat_map(move |takes| {
+                links(nodes + spares).into_iter().filter(move |links| takes.allows(*links, nodes, spares))
+            });
+            of_nodes.chain(links.map(Whom::Links)).map(move |whom| (form, whom))
         };
         proptest::sample::select(FAULT_FORMS.iter().flat_map(fits).collect::<Vec<_>>())
+    }
+
+    /// Whatever can be written, right or not.
+    fn links(nodes: u32) -> Vec<Links> {
+        let named = [1, nodes].map(Target::Node);
+        let targets: Vec<Target> = Target::WORDS.iter().map(|(_, target)| *target).chain(named).collect();
+        let targets = targets.into_iter().filter(|target| *target != Target::Snapshotting);
+        let sides: Vec<Side> =
+            [Side::Clients, Side::Others].into_iter().chain(targets.clone().map(Side::Nodes)).collect();
+        let mut all: Vec<Links> = Shape::WORDS.iter().map(|(_, shape)| Links::Shape(*shape)).collect();
+        all.extend(targets.map(Links::Of));
+        for &from in &sides {
+            let to = sides.iter().flat_map(|to| [(*to, true), (*to, false)]);
+            all.extend(to.map(|(to, both_ways)| Links::Between { from, to, both_ways }));
+        }
+        all
+    }
+
+    /// With each term drawn from all that it may be.
+    fn manner(mut manner: Manner, draws: &[u32]) -> Manner {
+        for (term, draw) in manner.terms().into_iter().zip(draws) {
+            let draw = u64::from(*draw);
+            match term {
+                Term::Time { value, most, .. } => {
+                    *value = Duration::from_millis(1 + draw % most.as_millis() as u64);
+                }
+                Term::Percent { value, most, .. } => *value = draw as u32 % (most + 1),
+                Term::Size { value, most, .. } => *value = 1 + draw % most,
+                Term::Heal { value, .. } => {
+                    *value = Healing::WORDS[draw as usize % Healing::WORDS.len()].1;
+                }
+                Term::Shape { value, .. } => {
+                    *value = Distribution::WORDS[draw as usize % Distribution::WORDS.len()].1;
+                }
+            }
+        }
+        manner
     }
 
     fn rule(nodes: u32, spares: u32, duration_ms: u64) -> impl Strategy<Value = FaultRule> {
@@ -181,8 +224,8 @@ mod tests {
             (duration(least, duration_ms.div_ceil(2)), 0..=100_u32)
                 .prop_map(|(interval, jitter_percent)| Schedule::Every { interval, jitter_percent }),
         ];
-        (schedule, deed(nodes, spares), duration(1, 100_000)).prop_map(
-            move |(schedule, (form, target), hold)| {
+        (schedule, deed(nodes, spares), duration(1, 100_000), vec(any::<u32>(), 3)).prop_map(
+            move |(schedule, (form, target), hold, draws)| {
                 let hold = if form.hold.is_some() { hold } else { Duration::ZERO };
                 // It is over when the scenario is.
                 let schedule = match schedule {
@@ -195,7 +238,7 @@ mod tests {
                     Schedule::At(at) => hold.min(Duration::from_millis(duration_ms) - at),
                     Schedule::Every { .. } => hold,
                 };
-                FaultRule { schedule, kind: form.kind, target, hold }
+                FaultRule { schedule, kind: form.kind, target, manner: manner(form.manner, &draws), hold }
             },
         )
     }
@@ -247,7 +290,18 @@ mod tests {
 
     #[test]
     fn every_default_is_spelled_out() {
-        let text = "# A claim.\nname: least\nduration: 90s\nworkload: { kind: register }\nfaults: [{ at: 1s, kill: n1 }]";
+        let text = "\
+# A claim.
+name: least
+duration: 90s
+workload: { kind: register }
+faults:
+  - { at: 1s, kill: n1 }
+  - { at: 1s, cut: halves }
+  - { at: 1s, flaky: n1 -> others }
+  - { at: 1s, delay: leader, by: 50ms }
+  - { at: 1s, throttle: clients <-> n1, rate: 64KiB }
+";
         let yaml = Scenario::parse("least.yaml", text).unwrap().to_yaml();
         assert_eq!(
             yaml,
@@ -276,6 +330,10 @@ workload:
   mix: { read: 50, write: 35, cas: 15 }
 faults:
   - { at: 1s, kill: n1, down: 1s }
+  - { at: 1s, cut: halves, heal: deliver, for: 2s }
+  - { at: 1s, flaky: n1 -> others, flap: 200ms, heal: deliver, for: 2s }
+  - { at: 1s, delay: leader, by: 50ms, spread: 0%, distribution: uniform, for: 2s }
+  - { at: 1s, throttle: clients <-> n1, rate: 64KiB, for: 2s }
 expect:
   ok-min: 1
   leader-changes-min: 0

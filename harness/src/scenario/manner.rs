@@ -1,0 +1,168 @@
+//! How a fault of links is done, beside where and for how long: the keys that only some kinds have.
+//!
+//! In: nothing. Out: [`Manner`], and its terms one by one, for whoever reads, writes or documents them. Never: a
+//! knowledge of YAML.
+
+use std::fmt;
+use std::time::Duration;
+
+use humantime::format_duration;
+use serde::{Deserialize, Serialize};
+
+use super::words::Words;
+
+/// A delay that is longer, or varies by more of it, is a mistake of units.
+pub(super) const BY_MAX: Duration = Duration::from_secs(60);
+pub(super) const SPREAD_MAX: u32 = 90;
+pub(super) const RATE_MAX: u64 = 1 << 30;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Manner {
+    /// There is only one way to do it.
+    #[default]
+    Plain,
+    Cut {
+        heal: Healing,
+    },
+    /// Each link by itself is cut and healed again and again, each time after half to one and a half of `flap`.
+    Flaky {
+        #[serde(rename = "flap_ns", with = "nanoseconds")]
+        flap: Duration,
+        heal: Healing,
+    },
+    /// Bytes come later by this in the middle, never overtaking each other.
+    Delay {
+        #[serde(rename = "by_ns", with = "nanoseconds")]
+        by: Duration,
+        /// Of `by`.
+        spread_percent: u32,
+        distribution: Distribution,
+    },
+    /// A second, each way of each link.
+    Throttle {
+        rate_bytes: u64,
+    },
+    /// That a connection has ended is told this much later.
+    SlowClose {
+        #[serde(rename = "by_ns", with = "nanoseconds")]
+        by: Duration,
+    },
+}
+
+/// What becomes of the bytes that a cut held up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Healing {
+    /// They come late.
+    Deliver,
+    /// They are lost, with the connections that they were on.
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// Evenly, up to `spread` more or less.
+    Uniform,
+    /// With `spread` as its standard deviation.
+    Normal,
+    /// At least `by` less `spread`, and seldom far more: a heavy tail.
+    Pareto,
+}
+
+/// One key of a manner, with its value.
+#[derive(Debug)]
+pub(super) enum Term<'m> {
+    Time { key: &'static str, value: &'m mut Duration, most: Duration },
+    Percent { key: &'static str, value: &'m mut u32, most: u32 },
+    Size { key: &'static str, value: &'m mut u64, most: u64 },
+    Heal { key: &'static str, value: &'m mut Healing },
+    Shape { key: &'static str, value: &'m mut Distribution },
+}
+
+impl Manner {
+    /// In the order in which they are written. A time or a size of 0 has no default: it must be given.
+    pub(super) fn terms(&mut self) -> Vec<Term<'_>> {
+        match self {
+            Manner::Plain => Vec::new(),
+            Manner::Cut { heal } => vec![Term::Heal { key: "heal", value: heal }],
+            Manner::Flaky { flap, heal } => vec![
+                Term::Time { key: "flap", value: flap, most: BY_MAX },
+                Term::Heal { key: "heal", value: heal },
+            ],
+            Manner::Delay { by, spread_percent, distribution } => vec![
+                Term::Time { key: "by", value: by, most: BY_MAX },
+                Term::Percent { key: "spread", value: spread_percent, most: SPREAD_MAX },
+                Term::Shape { key: "distribution", value: distribution },
+            ],
+            Manner::Throttle { rate_bytes } => {
+                vec![Term::Size { key: "rate", value: rate_bytes, most: RATE_MAX }]
+            }
+            Manner::SlowClose { by } => vec![Term::Time { key: "by", value: by, most: BY_MAX }],
+        }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        *self == Manner::Plain
+    }
+}
+
+impl Term<'_> {
+    pub fn key(&self) -> &'static str {
+        match self {
+            Term::Time { key, .. }
+            | Term::Percent { key, .. }
+            | Term::Size { key, .. }
+            | Term::Heal { key, .. }
+            | Term::Shape { key, .. } => key,
+        }
+    }
+}
+
+/// The value, as YAML has it.
+impl fmt::Display for Term<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Term::Time { value, .. } => write!(f, "{}", format_duration(**value)),
+            Term::Percent { value, .. } => write!(f, "{value}%"),
+            Term::Size { value, .. } => {
+                let unit = SIZES.iter().rev().find(|(_, bytes)| value.is_multiple_of(*bytes));
+                let (unit, bytes) = unit.copied().unwrap_or(SIZES[0]);
+                write!(f, "{}{unit}", **value / bytes)
+            }
+            Term::Heal { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Shape { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+        }
+    }
+}
+
+/// Units of a size, rising.
+pub(super) const SIZES: [(&str, u64); 3] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20)];
+
+impl Words for Healing {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("deliver", Healing::Deliver), ("reset", Healing::Reset)];
+}
+
+impl Words for Distribution {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("uniform", Distribution::Uniform),
+        ("normal", Distribution::Normal),
+        ("pareto", Distribution::Pareto),
+    ];
+}
+
+mod nanoseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
+}
