@@ -99,7 +99,7 @@ impl<'e> Told<'e> {
                     // Of two entries that came with one write, the second in the place of the first, only one is on the
                     // disk.
                     let next = boot.facts.get(place + 1).and_then(config_of);
-                    if next.is_none_or(|next| next.index > config.index) {
+                    if config.index == 0 || next.is_none_or(|next| next.index > config.index) {
                         lines.push(Line { node, boot, fact, config });
                     }
                 }
