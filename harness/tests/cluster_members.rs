@@ -11,7 +11,7 @@ use std::time::Duration;
 use mkraft_harness::cluster::{Cluster, Layout, Leader, NodeState, Wiring};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
 use mkraft_harness::nemesis::{self, Book, Left};
-use mkraft_harness::scenario::{FaultKind, Plan, Step};
+use mkraft_harness::scenario::{FaultKind, Manner, Plan, Step};
 use mkraft_harness::system::operator::Members;
 use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
@@ -69,7 +69,8 @@ impl Scene {
             })
         };
         let hold = if stop_after == 2 { DEADLINE } else { POLL };
-        let step = Step { at: 0, fault, target: target.into(), hold: hold.as_nanos() as u64, draw: 3 };
+        let hold = hold.as_nanos() as u64;
+        let step = Step { at: 0, fault, target: target.into(), manner: Manner::Plain, hold, draw: 3 };
         let plan = Plan { steps: vec![step] };
         let run = nemesis::run(&plan, Instant::now(), Arc::clone(&self.cluster), book, stopped);
         let left = tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap();

@@ -170,7 +170,7 @@ mod tests {
         let fits = move |form: &'static FaultForm| {
             let words = form.targets.iter().copied().filter(move |target| target.size(nodes, spares) > 0);
             let named = (1..=nodes + spares).map(Target::Node);
-            let targets = words.chain(named.filter(move |_| !form.needs_spare() || spares > 0));
+            let targets = words.chain(named).filter(move |_| !form.needs_spare() || spares > 0);
             let of_nodes = targets.map(Whom::Nodes).filter(|_| form.links.is_none());
             let links = form.links.into_iter().flat_map(move |takes| {
                 links(nodes + spares).into_iter().filter(move |links| takes.allows(*links, nodes, spares))
