@@ -295,7 +295,7 @@ impl Driver {
             if let Some(Stopping { id, until, .. }) = stopping
                 && (!self.requests.is_pending(id) || Instant::now() >= until)
             {
-                self.finish_write(until)?;
+                self.finish_write()?;
                 let reason = stopping.map_or(String::new(), |stopping| stopping.reason);
                 return self.stop(reason);
             }
@@ -399,16 +399,23 @@ impl Driver {
     }
 
     /// What the disk has taken is told before the node ends; what has gathered since was promised to nobody.
-    fn finish_write(&mut self, until: Instant) -> Result<(), DriverError> {
+    ///
+    /// However long it takes: a node that has said that it stopped must not have a write under way. Who will not
+    /// wait for a disk that hangs has SIGKILL.
+    fn finish_write(&mut self) -> Result<(), DriverError> {
+        let mut patience = Some(self.hand_over_within);
         while self.writes.is_running() {
-            let within = until.saturating_duration_since(Instant::now());
-            match self.inbox.next(within) {
+            match self.inbox.next(patience.unwrap_or(Duration::MAX)) {
                 Ok(Event::Written(Some(result))) => self.written(result, &mut Effects::default())?,
+                Ok(Event::Written(None)) => panic!("the thread that writes has panicked"),
                 Ok(_) => {}
-                Err(_) => {
-                    tracing::warn!("the disk hangs: a write was under way and is not finished");
-                    return Ok(());
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::warn!(
+                        "the disk hangs: a write is under way, and this node stops when it is done"
+                    );
+                    patience = None;
                 }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use mkraft_proto::v1::{Error, ErrorCode, GetRequest, PutRequest, StatusReply, St
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Far longer than this test: an answer that comes was not cut short.
 const REQUEST_LIMIT: Duration = Duration::from_secs(4);
@@ -31,6 +33,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(4);
 struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
+    waiting: AtomicBool,
 }
 
 impl Gate {
@@ -44,7 +47,9 @@ impl Gate {
     }
 
     fn pass(&self) {
-        drop(self.opened.wait_while(self.closed.lock().unwrap(), |closed| *closed).unwrap());
+        let closed = self.closed.lock().unwrap();
+        self.waiting.store(*closed, Ordering::Relaxed);
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
     }
 }
 
@@ -79,7 +84,7 @@ impl Cluster {
                 listen: addresses[&id],
                 peers: others.map(|(peer, address)| (*peer, address.to_string())).collect(),
                 events: Some(folder.path().join(format!("{id}/events"))),
-                election_timeout: Duration::from_secs(2),
+                election_timeout: ELECTION_TIMEOUT,
                 heartbeat: Duration::from_millis(100),
                 compact_entries: 1 << 20,
                 compact_bytes: 1 << 30,
@@ -149,7 +154,8 @@ impl Drop for Cluster {
         for node in self.nodes.values_mut() {
             node.gate.open();
             node.inbox.stop("the test is over".into());
-            let driver = node.driver.take().unwrap().join();
+            let Some(driver) = node.driver.take() else { continue };
+            let driver = driver.join();
             assert!(driver.is_ok() || std::thread::panicking());
         }
     }
@@ -160,7 +166,9 @@ fn start(config: &Config, listener: tokio::net::TcpListener, runtime: &Runtime) 
         Storage::open(&config.data_dir, config.id, storage::Options::default()).unwrap();
     let mut log = EventLog::create(config.events.as_deref().unwrap(), config.id).unwrap();
     log.write_all(events::recovery(&recovered, "test")).unwrap();
-    let (folder, known) = (storage.identity().folder, storage.known().unwrap());
+    let (folder, mut known) = (storage.identity().folder, storage.known().unwrap());
+    let met = known.folders().clone();
+    let meet = Box::new(move |peer, folder| Ok(known.meet(peer, folder)?));
     let configuration = Configuration { voters: config.all(), ..Configuration::default() };
     let gate = Arc::new(Gate::default());
     let (inbox, arrivals) = Inbox::new();
@@ -184,7 +192,7 @@ fn start(config: &Config, listener: tokio::net::TcpListener, runtime: &Runtime) 
     let (mut driver, status) = Driver::new(parts).unwrap();
     let driver = std::thread::spawn(move || driver.run().unwrap());
     let (id, peers) = (config.id, config.peers.clone());
-    let transport = Transport { id, peers, folder, known, inbox: inbox.clone(), outbox, status };
+    let transport = Transport { id, peers, folder, met, meet, inbox: inbox.clone(), outbox, status };
     runtime.spawn(transport.serve(listener, std::future::pending()));
     Node { address: config.listen.to_string(), gate, inbox, driver: Some(driver) }
 }
@@ -246,4 +254,43 @@ fn a_leader_whose_disk_hangs_steps_down_others_serve_and_it_comes_back() {
     };
     let last: u64 = cluster.status(old).unwrap().applied;
     assert!((1..=last).all(appended), "all that it applied is on its disk now");
+}
+
+#[test]
+fn a_node_that_stops_while_its_disk_hangs_waits_for_it_and_tells_of_what_it_took() {
+    let mut cluster = Cluster::start();
+    let leader = wait("somebody leads", || cluster.leader());
+    wait("a write is taken", || cluster.put(leader, "a", "1").ok());
+    let stops = *cluster.nodes.keys().find(|id| **id != leader).unwrap();
+    cluster.nodes[&stops].gate.close();
+    wait("a write that hangs", || {
+        cluster.put(leader, "a", "2").unwrap();
+        cluster.nodes[&stops].gate.waiting.load(Ordering::Relaxed).then_some(())
+    });
+    cluster.nodes[&stops].inbox.stop("asked to".into());
+    // As long as it would take to hand over, and longer.
+    let driver = cluster.nodes.get_mut(&stops).unwrap().driver.take().unwrap();
+    let asked = Instant::now();
+    while asked.elapsed() < 2 * ELECTION_TIMEOUT {
+        assert!(!driver.is_finished(), "it has not waited for its disk");
+        std::thread::yield_now();
+    }
+    cluster.nodes[&stops].gate.open();
+    driver.join().unwrap();
+    let lines = std::fs::read_to_string(cluster.events(stops)).unwrap();
+    let told: Vec<Event> =
+        lines.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().event).collect();
+    assert!(
+        matches!(&told[told.len() - 2..], [Event::Append { .. } | Event::Commit { .. }, Event::Stop { .. }]),
+        "{told:?}"
+    );
+    let mut last = told.iter().filter_map(|event| match event {
+        Event::Append { first, entries, .. } => Some(first + entries.len() as u64 - 1),
+        _ => None,
+    });
+    let data = cluster.folder.path().join(format!("{stops}/data"));
+    // The thread that wrote lets go of the folder a moment later.
+    let open = || Storage::open(&data, stops, storage::Options::default()).ok();
+    let (_, recovered) = wait("its folder is free", open);
+    assert_eq!(recovered.entries.last().map(|entry| entry.index.0), last.next_back());
 }

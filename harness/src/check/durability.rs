@@ -38,11 +38,13 @@ pub fn durability(evidence: &Evidence) -> Verdict {
 
 /// What one node is known to have made durable beside its log.
 #[derive(Default)]
-struct HardState {
+struct HardState<'e> {
     term: Option<(u64, Witness)>,
     vote: Option<(u64, NodeRef, Witness)>,
     /// The highest commit index that lines of the newest boot tell of.
     commit: u64,
+    /// File and line that told of it, but for a snapshot.
+    commit_line: Option<(&'e Boot, &'e Fact)>,
     snapshot: Option<(u64, Witness)>,
 }
 
@@ -62,6 +64,8 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
     let mut replay = Replay::default();
     let mut hard_state = HardState::default();
     let mut before: Option<&Boot> = None;
+    // Told once.
+    let mut fell = false;
     for (place, boot) in facts.files().enumerate() {
         let mut back: Option<ReadBack> = None;
         for fact in &boot.facts {
@@ -90,6 +94,11 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
                 let lost = back.as_ref().and_then(|back| scene.length(back, &replay, facts));
                 lost.into_iter().for_each(|finding| tally.violated(finding));
             }
+            if let (Act::Commit { index, .. }, true) = (&fact.act, replay.trusted) {
+                let finding = scene.commit_fell(*index, &hard_state).filter(|_| !fell);
+                fell |= finding.is_some();
+                finding.into_iter().for_each(|finding| tally.violated(finding));
+            }
             hard_state.learn(&scene);
             _ = replay.take(facts, fact);
         }
@@ -98,12 +107,14 @@ fn boots<'e>(evidence: &'e Evidence, node: NodeRef, facts: &'e Node, tally: &mut
     replay
 }
 
-impl HardState {
-    fn learn(&mut self, scene: &Scene) {
+impl<'e> HardState<'e> {
+    fn learn(&mut self, scene: &Scene<'e>) {
         match &scene.fact.act {
             Act::Boot(act) => self.begin(act, scene),
             Act::Commit { index, term } => {
-                self.commit = self.commit.max(*index);
+                if *index >= self.commit {
+                    (self.commit, self.commit_line) = (*index, Some((scene.boot, scene.fact)));
+                }
                 self.in_term(*term, scene);
             }
             Act::Role { term, .. } => self.in_term(*term, scene),
@@ -124,8 +135,9 @@ impl HardState {
     }
 
     /// What was lost is told once: from here on the disk is what it is.
-    fn begin(&mut self, act: &BootAct, scene: &Scene) {
-        self.commit = act.commit.max(act.snapshot);
+    fn begin(&mut self, act: &BootAct, scene: &Scene<'e>) {
+        self.commit = act.commit.min(act.last).max(act.snapshot);
+        self.commit_line = Some((scene.boot, scene.fact));
         self.term = None;
         self.in_term(act.term, scene);
         self.vote = None;
@@ -268,6 +280,14 @@ impl Scene<'_> {
             }
             None => {}
         }
+    }
+
+    /// What a node knows to be committed it does not forget while it runs.
+    fn commit_fell(&self, index: u64, known: &HardState) -> Option<Finding> {
+        let (boot, fact) = known.commit_line.filter(|_| index < known.commit)?;
+        let text = format!("{} knows no more than {index} committed, after {}", self.name(), known.commit);
+        let before = witness(boot, fact, format!("{} knows {} committed", self.name(), known.commit));
+        Some(self.finding(text.clone(), Some(before), text))
     }
 
     /// The disk must not hold less than lines tell, and after a clean stop nothing more.

@@ -7,12 +7,14 @@ use mkraft_proto::evidence::Role;
 use super::about::About;
 use super::elected::elected;
 use super::evidence::{Act, Evidence, Kinds, NodeRef, witness};
+use super::membership::membership;
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 
 /// At most one node wins each term (§5.2), by the votes of a quorum; and where there are entries, there was a leader.
 ///
 /// Reads: every node's `role`, `vote`, `config` and `append` lines. Fails: naming the lines with which two nodes, or one node
-/// twice, became leader of one term; that of a leader fewer than a quorum had voted for; a line with an entry of a term nobody led. Unknown:
+/// twice, became leader of one term; that of a leader fewer than a quorum had voted for; a line with an entry of a term nobody led;
+/// `config` lines that contradict the log, one another, or the way in which voters change (§6). Unknown:
 /// `role` lines of a node may be missing, a vote is for nobody of this run, or no node ever led. Cannot see: a leader
 /// killed before its line was written. Cost: O(lines).
 pub fn election_safety(evidence: &Evidence) -> Verdict {
@@ -41,6 +43,7 @@ pub fn election_safety(evidence: &Evidence) -> Verdict {
         }
     }
     elected(evidence, &mut tally);
+    membership(evidence, &mut tally);
     tally.doubt_gaps(evidence, Kinds::ROLE);
     tally.verdict("no node became leader in any file", |_| {
         format!("{} had a leader, none had two", count(leaders.len() as u64, "term"))

@@ -23,6 +23,7 @@ mod leader_completeness;
 pub mod linearizability;
 mod lines;
 mod log_matching;
+mod membership;
 pub mod models;
 mod no_crash;
 pub mod numbers;

@@ -46,7 +46,19 @@ pub(super) fn compact(aim: Aim) -> Doing<Struck> {
         };
         let asked = names.iter().cloned().map(|name| {
             let cluster = Arc::clone(&aim.cluster);
-            async move { cluster.compact(&name).await }
+            async move {
+                let start = cluster.node(&name).start_count();
+                let answer = cluster.compact(&name).await;
+                // Another fault came first. What a snapshot that was cut short leaves behind is that fault's.
+                let node = cluster.node(&name);
+                let interrupted = node.state() != NodeState::Running || node.start_count() != start;
+                answer.map_err(|refused| match interrupted {
+                    true => {
+                        Refused { definite: true, message: format!("{name}: went down while it was asked") }
+                    }
+                    false => refused,
+                })
+            }
         });
         let answers = at_once(asked).await;
         let done = |answer: &Result<u64, Refused>| answer.as_ref().is_ok_and(|index| *index > 0);

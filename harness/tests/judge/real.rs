@@ -133,6 +133,10 @@ impl Run {
         lines().filter(votes).count() > nodes / 2
     }
 
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        self.files.values().flatten().map(|line| &line.value)
+    }
+
     fn was_killed(&self, file: &str) -> bool {
         file.contains("/events/") && self.files[file].last().is_none_or(|line| line.value["event"] != "stop")
     }
@@ -349,8 +353,13 @@ const CORRUPTIONS: &[(&str, Corrupt)] = &[
     }),
     ("the commit of a boot or dump", |run, rng| {
         let place = run.place(rng, event("boot"))?;
-        let new = near(&run.files[place.0][place.1].value["commit"], rng);
-        Some((run.edit(place, |line| line["commit"] = new)?, May::Hold))
+        let value = &run.files[place.0][place.1].value;
+        let new = near(&value["commit"], rng);
+        // What it knows next; where it knows nothing more, what it holds.
+        let rest = run.files[place.0][place.1..].iter().map(|line| &line.value);
+        let next = rest.filter(|line| line["event"] == "commit").find_map(|line| line["index"].as_u64());
+        let lawful = new.as_u64() <= next.or(value["last"].as_u64());
+        Some((run.edit(place, |line| line["commit"] = new)?, if lawful { May::Hold } else { May::NotHold }))
     }),
     ("the time of a line", |run, rng| {
         let place = run.place(rng, |file, value| {
@@ -430,6 +439,117 @@ const CORRUPTIONS: &[(&str, Corrupt)] = &[
     }),
 ];
 
+/// Also tried on runs of the simulator, in which members change and snapshots are taken.
+const OF_MEMBERS_AND_SNAPSHOTS: &[(&str, Corrupt)] = &[
+    ("who counts, by a config line", |run, rng| {
+        let place = run.place(rng, event("config"))?;
+        let value = &run.files[place.0][place.1].value;
+        let field = *["voters", "outgoing", "learners"].choose(rng)?;
+        let mut names: Vec<Value> = value[field].as_array()?.clone();
+        match rng.random_range(0..3) {
+            0 => names.clear(),
+            1 => _ = names.pop(),
+            _ => names.insert(0, other_node(names.first().unwrap_or(&Value::Null), rng)),
+        }
+        let alike = |line: &&Value| line["event"] == "config" && line["index"] == value["index"];
+        let alone = run.values().filter(alike).count() < 2 && value["index"] != 0;
+        let changed = run.edit(place, |line| line[field] = json!(names))?;
+        Some((changed, if alone { May::Hold } else { May::NotHold }))
+    }),
+    ("voters and outgoing of a config line exchanged", |run, rng| {
+        let place = run.place(rng, event("config"))?;
+        let value = run.files[place.0][place.1].value.clone();
+        let (voters, outgoing) = (value["voters"].clone(), value["outgoing"].clone());
+        let swap = |line: &mut Value| (line["voters"], line["outgoing"]) = (outgoing, voters);
+        Some((run.edit(place, swap)?, May::NotHold))
+    }),
+    ("the index of a config line", |run, rng| {
+        let place = run.place(rng, event("config"))?;
+        let new = near(&run.files[place.0][place.1].value["index"], rng);
+        Some((run.edit(place, |line| line["index"] = new)?, May::NotHold))
+    }),
+    ("the index of a snapshot", |run, rng| {
+        let place = run.place(rng, event("snapshot"))?;
+        let new = near(&run.files[place.0][place.1].value["index"], rng);
+        // Of what was applied a node may take a snapshot at any time.
+        let before = run.files[place.0][..place.1].iter().map(|line| &line.value);
+        let applied = before
+            .filter(|line| line["event"] == "apply")
+            .filter_map(|line| Some(line["first"].as_u64()? + line["entries"].as_array()?.len() as u64 - 1));
+        let installed = run.files[place.0][place.1].value["installed"] == true;
+        let lawful = !installed && new.as_u64() <= applied.max();
+        let changed = run.edit(place, |line| line["index"] = new)?;
+        Some((changed, if lawful { May::Hold } else { May::NotHold }))
+    }),
+    ("the term of a snapshot", |run, rng| {
+        let place = run.place(rng, event("snapshot"))?;
+        let new = near(&run.files[place.0][place.1].value["term"], rng);
+        Some((run.edit(place, |line| line["term"] = new)?, May::NotHold))
+    }),
+    ("the digest of a snapshot", |run, rng| {
+        let place = run.place(rng, event("snapshot"))?;
+        let value = &run.files[place.0][place.1].value;
+        let alike = |line: &&Value| line["event"] == "snapshot" && line["index"] == value["index"];
+        let alone = run.values().filter(alike).count() < 2;
+        let new = hex(&Value::Null, rng);
+        let changed = run.edit(place, |line| line["digest"] = new)?;
+        Some((changed, if alone { May::Hold } else { May::NotHold }))
+    }),
+    ("whether a snapshot was installed", |run, rng| {
+        let place = run.place(rng, event("snapshot"))?;
+        let installed = run.files[place.0][place.1].value["installed"] == true;
+        Some((run.edit(place, |line| line["installed"] = json!(!installed))?, May::NotHold))
+    }),
+    ("the last heal of run.json", |run, rng| {
+        let text = fs::read_to_string(run.root.join("run.json")).unwrap();
+        let mut info: Value = serde_json::from_str(&text).unwrap();
+        let was = info["last_heal_ns"].as_u64()?;
+        let by = rng.random_range(1..2_000_000_000);
+        let new = if rng.random_bool(0.5) { was + by } else { was - by };
+        let heals = run.files["history.jsonl"].iter().map(|line| &line.value);
+        let healed = heals.filter(|line| line["f"] == "heal").filter_map(|line| line["time"].as_u64()).max();
+        let lawful = healed <= Some(new) && Some(new) <= info["load_ended_ns"].as_u64();
+        info["last_heal_ns"] = json!(new);
+        let lines = vec![info.to_string()];
+        let changed = Changed { file: "run.json".into(), lines, cut: false };
+        // Where nothing was to be healed any time will do.
+        Some((changed, if lawful || healed.is_none() { May::Hold } else { May::NotHold }))
+    }),
+    ("a line of plan.jsonl", |run, rng| {
+        let text = fs::read_to_string(run.root.join("plan.jsonl")).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let at = (!lines.is_empty()).then(|| rng.random_range(0..lines.len()))?;
+        let info = fs::read_to_string(run.root.join("run.json")).unwrap();
+        let began = serde_json::from_str::<Value>(&info).unwrap()["load_began_ns"].as_u64()?;
+        let mut step: Value = serde_json::from_str(&lines[at]).unwrap();
+        let was = step.clone();
+        match rng.random_range(0..5) {
+            0 => _ = lines.remove(at),
+            1 => lines.insert(at, lines[at].clone()),
+            2 => step["fault"] = json!(["kill", "pause", "restart"].choose(rng)?),
+            3 => step["target"] = json!(["leader", "random", "n1"].choose(rng)?),
+            _ => step["at"] = near(&step["at"], rng),
+        }
+        if step != was {
+            lines[at] = step.to_string();
+        } else if lines.len() == text.lines().count() {
+            return None;
+        }
+        // A fault is done at its time or later.
+        let strike = |line: &&Value| line["value"]["step"] == at && line["f"] == was["fault"];
+        let struck = run.values().find(strike)?["time"].as_u64()?;
+        let sooner = step["at"] != was["at"] && began + step["at"].as_u64()? <= struck;
+        let changed = Changed { file: "plan.jsonl".into(), lines, cut: false };
+        Some((changed, if sooner { May::Hold } else { May::NotHold }))
+    }),
+];
+
+/// Of the simulator.
+fn simulated() -> impl Iterator<Item = PathBuf> {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs");
+    ["simulated-members", "simulated-snapshots"].into_iter().map(move |name| kept.join(name))
+}
+
 fn runs() -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/real");
     let others = std::env::var_os("REAL_RUNS").map(|root| fs::read_dir(root).unwrap());
@@ -472,11 +592,13 @@ fn outcome(run: &Run, copy: &Path, changed: &Changed) -> Option<Overall> {
 fn no_corrupted_copy_of_a_real_run_holds_where_the_fact_was_needed() {
     let cases = std::env::var("REAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12);
     let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
-    for root in runs() {
+    let (real, all) = ([CORRUPTIONS, OF_MEMBERS_AND_SNAPSHOTS], [OF_MEMBERS_AND_SNAPSHOTS]);
+    let real = runs().into_iter().map(|root| (root, &real[..]));
+    for (root, kinds) in real.chain(simulated().map(|root| (root, &all[..]))) {
         let run = Run::read(&root);
         let copy = copy(&root);
         assert_eq!(judge(&RunFolder::new(copy.path())).unwrap().results.overall, Overall::Holds);
-        for (name, corrupt) in CORRUPTIONS {
+        for (name, corrupt) in kinds.iter().copied().flatten() {
             let row = rows.entry(name).or_default();
             for seed in 0..cases {
                 let Some((changed, may)) = corrupt(&run, &mut ChaCha8Rng::seed_from_u64(seed)) else {
@@ -489,7 +611,8 @@ fn no_corrupted_copy_of_a_real_run_holds_where_the_fact_was_needed() {
                     Some(Overall::Holds) => {
                         row.held += 1;
                         if may == May::NotHold {
-                            let before = run.files[&changed.file].iter().map(|line| &line.text);
+                            let before = run.files.get(&changed.file).into_iter().flatten();
+                            let before = before.map(|line| &line.text);
                             let differ =
                                 before.zip(&changed.lines).position(|(before, after)| before != after);
                             let at = differ.unwrap_or(changed.lines.len());

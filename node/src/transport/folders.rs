@@ -5,6 +5,7 @@
 //! is spoken to before it is known on the disk who it is: a cluster that was stopped as a whole remembers as well.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::Status;
@@ -12,7 +13,6 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::causes::with_causes;
 use crate::raft::NodeId;
-use crate::storage::Known;
 
 /// Of the answer to a greeting.
 const HEADER: &str = "mkraft-folder";
@@ -21,15 +21,17 @@ const HEADER: &str = "mkraft-folder";
 pub struct Folders {
     /// This node's.
     own: u128,
-    /// What of `known` is durable: nobody waits for a disk who was met before.
+    /// What is durable of this: nobody waits for a disk who was met before.
     met: Arc<Mutex<BTreeMap<NodeId, u128>>>,
-    known: Arc<Mutex<Known>>,
+    meet: Arc<Mutex<Meet>>,
 }
 
+/// Remembers the data folder that a peer names, durably, and says which one it had first; or why it could not.
+pub type Meet = Box<dyn FnMut(NodeId, u128) -> Result<u128, Box<dyn Error + Send + Sync>> + Send>;
+
 impl Folders {
-    pub fn new(own: u128, known: Known) -> Folders {
-        let met = Arc::new(Mutex::new(known.folders().clone()));
-        Folders { own, met, known: Arc::new(Mutex::new(known)) }
+    pub fn new(own: u128, met: BTreeMap<NodeId, u128>, meet: Meet) -> Folders {
+        Folders { own, met: Arc::new(Mutex::new(met)), meet: Arc::new(Mutex::new(meet)) }
     }
 
     pub fn own_bytes(&self) -> Vec<u8> {
@@ -74,14 +76,17 @@ impl Folders {
     async fn meet(&self, peer: NodeId, folder: u128) -> Result<u128, Status> {
         let folders = self.clone();
         let first = tokio::task::spawn_blocking(move || {
-            let first = lock(&folders.known).meet(peer, folder)?;
+            let first = (lock(&folders.meet))(peer, folder)?;
             lock(&folders.met).insert(peer, first);
-            Ok::<_, crate::storage::StorageError>(first)
+            Ok(first)
         });
-        let failed = |error: &dyn std::error::Error| {
+        let failed = |error: &(dyn Error + 'static)| {
             Status::unavailable(format!("failed to remember {peer}: {}", with_causes(error)))
         };
-        first.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+        first
+            .await
+            .map_err(|error| failed(&error))?
+            .map_err(|error: Box<dyn Error + Send + Sync>| failed(&*error))
     }
 }
 
@@ -96,7 +101,9 @@ mod tests {
 
     fn folders(own: u128, dir: &std::path::Path) -> Folders {
         let (storage, _) = Storage::open(dir, NodeId(9), Options::default()).unwrap();
-        Folders::new(own, storage.known().unwrap())
+        let mut known = storage.known().unwrap();
+        let met = known.folders().clone();
+        Folders::new(own, met, Box::new(move |peer, folder| Ok(known.meet(peer, folder)?)))
     }
 
     #[tokio::test]

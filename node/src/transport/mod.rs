@@ -25,11 +25,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::server::TcpIncoming;
 
-use folders::Folders;
+use folders::{Folders, Meet};
 
 use crate::driver::Inbox;
 use crate::raft::{Message, NodeId, Status};
-use crate::storage::Known;
 
 /// Envelopes to one peer that its stream has not taken yet.
 const QUEUE: usize = 1024;
@@ -159,8 +158,9 @@ pub struct Transport {
     pub peers: BTreeMap<NodeId, String>,
     /// Which data folder this node keeps.
     pub folder: u128,
-    /// Which its peers keep.
-    pub known: Known,
+    /// Which its peers keep, as far as is known, and what remembers those of the others.
+    pub met: BTreeMap<NodeId, u128>,
+    pub meet: Meet,
     pub inbox: Inbox,
     pub outbox: Outbox,
     pub status: watch::Receiver<NodeStatus>,
@@ -188,8 +188,8 @@ impl Transport {
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let Transport { id, peers, folder, known, inbox, outbox, status } = self;
-        let folders = Folders::new(folder, known);
+        let Transport { id, peers, folder, met, meet, inbox, outbox, status } = self;
+        let folders = Folders::new(folder, met, meet);
         for (&peer, address) in &peers {
             let (inbox, outbox, folders) = (inbox.clone(), outbox.clone(), folders.clone());
             tokio::spawn(outbound::keep_stream(id, peer, address.clone(), inbox, outbox, folders));
