@@ -5,40 +5,32 @@
 //!
 //! Each fault lays its own rule on a direction, and lifts it ([`rules`]). A pump asks what they come to after each
 //! read and before the write that follows ([`pump`]), so a rule acts at once on connections that stand and on bytes
-//! that had already been asked for. What is done to whole connections, the link does: to reset them, to tell only
-//! one end that there is none any more, to let nobody connect.
+//! that had already been asked for. What is done to whole connections, [`carry`] does: to reset them, to tell only one
+//! end that there is none any more, to let nobody connect.
 
+mod carry;
 mod pump;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use pump::{BUFFER_BYTES, Side, pump};
-use rules::Way;
+use carry::{CONNECT_LIMIT, Ways, carry_all};
 
 pub use pump::HELD_BYTES_MAX;
 pub use rules::{DELAY_TIMES_MAX, Delay, Distribution, Rule};
 
 /// Connections that one link carries at once; the next one is reset.
 pub const CONNECTIONS_MAX: usize = 256;
-
-/// A connect on loopback succeeds or is refused at once, except to a stopped process with a full backlog.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// After a failed accept (no file descriptor left) or a failed bind, so as not to spin.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who speaks over a link; the other end is always a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,31 +93,6 @@ pub struct Link {
     pub listen: SocketAddr,
     ways: Arc<Ways>,
     task: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Ways {
-    forward: Way,
-    backward: Way,
-    connections: AtomicU64,
-    refused: AtomicU64,
-    /// Those that stand, by number, and whether one end of it has been told that it does not.
-    standing: Mutex<BTreeMap<u64, bool>>,
-    orders: watch::Sender<Orders>,
-    /// Faults by which nobody can connect.
-    refusing: watch::Sender<BTreeSet<u64>>,
-    listens: AtomicBool,
-}
-
-/// Counts what was ordered; who finds a count risen has to obey.
-#[derive(Debug, Clone, Copy, Default)]
-struct Orders {
-    reset: u64,
-    /// To reset what only one end believes in.
-    reset_half_open: u64,
-    half_open: u64,
-    /// The end that the newest of these is to be told to.
-    told: End,
 }
 
 impl Link {
@@ -259,181 +226,11 @@ impl fmt::Display for Link {
     }
 }
 
-impl Ways {
-    fn way(&self, direction: Direction) -> &Way {
-        match direction {
-            Direction::Forward => &self.forward,
-            Direction::Backward => &self.backward,
-        }
-    }
-
-    fn standing(&self) -> MutexGuard<'_, BTreeMap<u64, bool>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Accepts for as long as the link lives. The connections are this task's own, and end with it.
-async fn carry_all(listener: TcpListener, listen: SocketAddr, target: SocketAddr, ways: Arc<Ways>) {
-    let mut carried = JoinSet::new();
-    let mut refusing = ways.refusing.subscribe();
-    let mut listener = Some(listener);
-    loop {
-        let refuses = !refusing.borrow_and_update().is_empty();
-        if refuses {
-            // Whoever connects now learns from the kernel that nobody listens.
-            listener = None;
-        } else if listener.is_none() {
-            match TcpListener::bind(listen).await {
-                Ok(bound) => listener = Some(bound),
-                Err(error) => {
-                    tracing::warn!("link to {target}: failed to listen again on {listen}: {error}");
-                    sleep(PAUSE).await;
-                    continue;
-                }
-            }
-        }
-        ways.listens.store(listener.is_some(), Ordering::Relaxed);
-        tokio::select! {
-            accepted = accept(listener.as_ref()) => match accepted {
-                Ok(source) => {
-                    let number = ways.connections.fetch_add(1, Ordering::Relaxed);
-                    if carried.len() < CONNECTIONS_MAX {
-                        // Before it stands: whoever sees it stand is heard by it.
-                        let mut orders = ways.orders.subscribe();
-                        let before = *orders.borrow_and_update();
-                        let standing = Standing::new(number, &ways);
-                        carried.spawn(carry(source, target, standing, (before, orders)));
-                    } else {
-                        ways.refused.fetch_add(1, Ordering::Relaxed);
-                        reset(&source);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("link to {target}: failed to accept: {error}");
-                    sleep(PAUSE).await;
-                }
-            },
-            // The sender outlives this.
-            _ = refusing.changed() => {}
-            Some(_) = carried.join_next() => {}
-        }
-    }
-}
-
-async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.map(|(source, _)| source),
-        None => std::future::pending().await,
-    }
-}
-
-/// A connection's place among those that stand, until it is dropped.
-struct Standing {
-    number: u64,
-    ways: Arc<Ways>,
-}
-
-impl Standing {
-    fn new(number: u64, ways: &Arc<Ways>) -> Standing {
-        ways.standing().insert(number, false);
-        Standing { number, ways: Arc::clone(ways) }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        self.ways.standing().remove(&self.number);
-    }
-}
-
-/// One connection, until both directions have ended, or one has broken, or an order ends it.
-async fn carry(
-    mut source: TcpStream,
-    target: SocketAddr,
-    standing: Standing,
-    (before, mut orders): (Orders, watch::Receiver<Orders>),
-) {
-    let Ok(Ok(mut target)) = timeout(CONNECT_LIMIT, TcpStream::connect(target)).await else {
-        standing.ways.refused.fetch_add(1, Ordering::Relaxed);
-        return reset(&source);
-    };
-    // Without this option bytes only wait longer; that is no reason to refuse them.
-    let _ = source.set_nodelay(true);
-    let _ = target.set_nodelay(true);
-    let ended = {
-        let (source_reads, source_writes) = source.split();
-        let (target_reads, target_writes) = target.split();
-        let (source_side, target_side) = (Side::default(), Side::default());
-        let (ways, number) = (&standing.ways, standing.number);
-        let forward = pump(source_reads, target_writes, &ways.forward, (&source_side, &target_side), number);
-        let backward =
-            pump(target_reads, source_writes, &ways.backward, (&target_side, &source_side), number);
-        tokio::select! {
-            carried = async { tokio::try_join!(forward, backward) } => Ended::ByItself(carried.is_err()),
-            ordered = orders.wait_for(|now| now.reset > before.reset || now.half_open > before.half_open) => {
-                match ordered {
-                    Ok(now) if now.reset == before.reset => Ended::Half(*now),
-                    _ => Ended::ByItself(true),
-                }
-            }
-        }
-    };
-    match ended {
-        Ended::ByItself(false) => {}
-        Ended::Half(now) => {
-            let (told, other) = match now.told {
-                End::Source => (source, target),
-                End::Target => (target, source),
-            };
-            reset(&told);
-            drop(told);
-            standing.ways.standing().insert(standing.number, true);
-            believe(other, now, orders).await;
-        }
-        // The end that is left learns that this was no orderly close.
-        Ended::ByItself(true) => {
-            reset(&source);
-            reset(&target);
-        }
-    }
-}
-
-enum Ended {
-    /// Whether it broke.
-    ByItself(bool),
-    Half(Orders),
-}
-
-/// Lets one end believe that its connection stands, until it closes it, or is told.
-async fn believe(mut end: TcpStream, before: Orders, mut orders: watch::Receiver<Orders>) {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut taken = 0;
-    let mut takes = async || {
-        // As with a peer that is gone: what is sent is never acknowledged, and at last there is no room for more.
-        while taken < HELD_BYTES_MAX {
-            match end.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(length) => taken += length as u64,
-            }
-        }
-        std::future::pending().await
-    };
-    let told = |now: &Orders| now.reset > before.reset || now.reset_half_open > before.reset_half_open;
-    tokio::select! {
-        () = takes() => {}
-        _ = orders.wait_for(told) => {}
-    }
-    reset(&end);
-}
-
-/// Closing it sends RST instead of FIN.
-fn reset(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 

@@ -19,6 +19,7 @@ mod operate;
 mod process;
 mod shapes;
 mod target;
+mod ways;
 
 use std::pin::Pin;
 use std::sync::Arc;

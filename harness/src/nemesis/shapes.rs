@@ -183,12 +183,8 @@ mod tests {
     }
 
     /// Whom `name` still reaches and hears, over any number of nodes.
-    fn connected(
-        pairs: &BTreeSet<(String, String)>,
-        all: &BTreeSet<String>,
-        name: &String,
-    ) -> BTreeSet<String> {
-        let mut reached = BTreeSet::from([name.clone()]);
+    fn connected(pairs: &BTreeSet<(String, String)>, all: &BTreeSet<String>, name: &str) -> BTreeSet<String> {
+        let mut reached = BTreeSet::from([name.to_owned()]);
         loop {
             let cut = |a: &String, b: &String| pairs.contains(&(a.clone(), b.clone()));
             let next = all.iter().find(|to| {
@@ -210,7 +206,7 @@ mod tests {
         fn halves_are_two_that_hear_themselves_and_not_each_other((voters, spares) in size(), draw: u64) {
             let (pairs, all) = (found("halves", voters, spares, draw), names(1..=voters + spares));
             prop_assert!(is_symmetric(&pairs));
-            let one = connected(&pairs, &all, &"n1".to_owned());
+            let one = connected(&pairs, &all, "n1");
             let other: BTreeSet<String> = all.difference(&one).cloned().collect();
             prop_assert_eq!(pairs.len(), 2 * one.len() * other.len());
             prop_assert!(one.iter().all(|a| other.iter().all(|b| pairs.contains(&(a.clone(), b.clone())))));
