@@ -111,7 +111,7 @@ fn unplanned(evidence: &Evidence, tally: &mut Tally) {
 
 /// What steps of one line of the scenario share.
 fn rule(step: &Step) -> String {
-    format!("{:?} {}", step.fault, step.target).to_lowercase()
+    format!("{} {}", step.fault, step.target)
 }
 
 fn told(
