@@ -39,6 +39,12 @@ impl<'l> Line<'l> {
     }
 }
 
+/// What is wrong, without the line and column of the text that serde was given: who tells it knows where that text stands.
+pub(super) fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what).to_owned()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AnyShape<'l> {

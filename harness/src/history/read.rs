@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::line::Line;
+use super::line::{Line, without_place};
 use super::{Datum, OpType, Process, Strike};
 
 /// A whole history, in the order of invocation.
@@ -93,7 +93,7 @@ pub struct HistoryError {
 pub enum HistoryFault {
     #[error("failed to read: {0}")]
     Read(#[from] io::Error),
-    #[error("expected one operation as a JSON object: {0}")]
+    #[error("expected one operation as a JSON object: {}, at column {}", without_place(.0), .0.column())]
     NotAnOp(#[from] serde_json::Error),
     #[error("the last line is cut: expected it to end with a newline")]
     Cut,

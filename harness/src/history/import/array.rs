@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::pairing::Book;
 use super::{Dialect, Entry, Faulty, ImportFault, Imported, NEMESIS, shown};
 use crate::history::OpType;
+use crate::history::line::without_place;
 
 pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
     let mut book = Book::new(dialect);
@@ -43,12 +44,7 @@ pub fn read(text: &str, dialect: Dialect) -> Result<Imported, Faulty> {
         at += blank;
         let mut entries = serde_json::Deserializer::from_str(&text[at..]).into_iter::<JsonEntry>();
         let entry = entries.next().unwrap_or_else(|| Err(serde::de::Error::custom("found the end")));
-        // Lines are counted here, from the begin of the file.
-        let why = |error: serde_json::Error| {
-            let text = error.to_string();
-            text.split(" at line ").next().unwrap_or_default().to_owned()
-        };
-        let entry = entry.map_err(|error| (line, ImportFault::NotAnObject(why(error))))?;
+        let entry = entry.map_err(|error| (line, ImportFault::NotAnObject(without_place(&error))))?;
         let end = at + entries.byte_offset();
         let process = match &entry.process {
             Value::String(name) if name == NEMESIS => None,

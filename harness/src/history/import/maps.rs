@@ -49,9 +49,11 @@ fn entry(form: Edn) -> Result<Entry, ImportFault> {
     let Edn::Map(pairs) = form else { return Err(ImportFault::NotAMap) };
     let mut fields: HashMap<String, Edn> = HashMap::new();
     for (key, value) in pairs {
-        if let Edn::Keyword(name) = key {
-            fields.insert(name, value);
+        let Edn::Keyword(name) = key else { continue };
+        if fields.contains_key(&name) {
+            return Err(ImportFault::FieldTwice { name });
         }
+        fields.insert(name, value);
     }
     let mut take = |field: &'static str| fields.remove(field).unwrap_or(Edn::Plain(Value::Null));
     let wrong = |field, expected: &str, found: Edn| ImportFault::Field {

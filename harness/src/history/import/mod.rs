@@ -64,6 +64,8 @@ pub enum ImportFault {
     NotALogLine,
     #[error("expected :{field} to be {expected}, found {found}")]
     Field { field: &'static str, expected: String, found: String },
+    #[error("expected each field once, found :{name} twice")]
+    FieldTwice { name: String },
     #[error("process {process} invokes while its operation of line {open} is not complete")]
     Busy { process: u64, open: u32 },
     #[error("process {process} invokes again after line {info} left its operation open for ever")]
@@ -320,6 +322,10 @@ INFO  jepsen.util - 2 :fail :cas :timed-out
             ("0 :invoke :write 3\nnoise\n".to_owned(), ":2: expected an operation, such as `0 :invoke"),
             ("INFO jepsen.util - 0 :okay :read 3\n".to_owned(), ":1: expected an operation, such as"),
             ("INFO jepsen.util - 0 :ok read 3\n".to_owned(), ":1: expected an operation, such as"),
+            (
+                invoke.replace(":f :write", ":f :write :f :read"),
+                ":1: expected each field once, found :f twice",
+            ),
             (format!("({invoke}]"), ":2: expected a form, found `]`"),
             (
                 invoke.replace("process 0", "process :client-1"),
