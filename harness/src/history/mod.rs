@@ -126,6 +126,10 @@ pub struct Strike {
     pub outcome: Option<StrikeOutcome>,
     /// The proof, or the reason: "n3: ended by signal 9", "no node leads".
     pub detail: String,
+    /// Whether a quorum of the voters is out of reach of every fault from now on: they run, and nothing that is done
+    /// to links stands between any two of them. Null in an `invoke`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

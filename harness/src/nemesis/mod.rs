@@ -348,9 +348,12 @@ impl Nemesis {
 fn line(step: Option<u64>, target: &str, told: Option<Told>) -> history::Strike {
     let target = target.to_owned();
     match told {
-        None => history::Strike { step, target, nodes: Vec::new(), outcome: None, detail: String::new() },
+        None => {
+            let (nodes, detail) = (Vec::new(), String::new());
+            history::Strike { step, target, nodes, outcome: None, detail, whole: None }
+        }
         Some(Told { nodes, outcome, detail }) => {
-            history::Strike { step, target, nodes, outcome: Some(outcome), detail }
+            history::Strike { step, target, nodes, outcome: Some(outcome), detail, whole: None }
         }
     }
 }
