@@ -140,7 +140,8 @@ impl<'a> Fields<'a> {
                 self.section,
                 one_of(self.known.iter().copied())
             ));
-            let help = belongs_elsewhere(word).or_else(|| did_you_mean(word, self.known.iter().copied()));
+            let help = belongs_elsewhere(&self.section, word)
+                .or_else(|| did_you_mean(word, self.known.iter().copied()));
             self.has_unknown = true;
             self.meant.extend(nearest(word, self.known.iter().copied()));
             return self.problem(problem.help(help));
@@ -218,13 +219,16 @@ impl<'a> Fields<'a> {
 }
 
 /// "`nodes` belongs under `cluster`", for a key that is right in another place.
-fn belongs_elsewhere(key: &str) -> Option<String> {
+fn belongs_elsewhere(section: &str, key: &str) -> Option<String> {
     let of_kinds = |section: &str, keys: fn(WorkloadKind) -> Vec<&'static str>| {
         let having = WorkloadKind::WORDS.iter().filter(|(_, kind)| keys(*kind).contains(&key));
         let kinds: Vec<_> = having.map(|(word, _)| *word).collect();
         (!kinds.is_empty()).then(|| format!("`{key}` belongs under {section} of kind {}", one_of(kinds)))
     };
-    match SECTIONS.iter().find(|section| section.keys.contains(&key)) {
+    // A move of a script has a name, as the whole has.
+    let inner = section == "a fault" && MOVE.keys.contains(&key);
+    let found = SECTIONS.iter().find(|section| section.keys.contains(&key));
+    match found.filter(|_| !inner).or(inner.then_some(&MOVE)) {
         Some(Section { name: "a scenario", .. }) => Some(format!("`{key}` belongs on the left margin")),
         Some(Section { name, .. }) => Some(format!("`{key}` belongs under {name}")),
         None => {

@@ -184,7 +184,7 @@ fn choice(fields: &mut Fields, node: &Node, text: &str, scope: &Scope) -> Option
             right = false;
         }
     }
-    let Some(items) = list_of(fields, list, text, "any", "{ weight: 3, kill: leader }") else { return None };
+    let items = list_of(fields, list, text, "any", "{ weight: 3, kill: leader }")?;
     let any: Vec<_> = items.iter().map(|item| weighted(fields, item, text, scope)).collect();
     any.into_iter().collect::<Option<Vec<_>>>().filter(|_| right).map(Choice::Any)
 }

@@ -80,14 +80,11 @@ fn target(
     if leaf.is_several() {
         return Err(several(leaf, form));
     }
-    let target = match leaf.word(&nodes(form.targets)) {
-        Ok(word) => told_before(leaf, word, scope)?,
-        // What is no word at all is told with all that it may be.
-        Err(_) => None,
-    };
-    let target = match target {
+    // What is no word at all is told with all that it may be.
+    let word = leaf.word(&nodes(form.targets)).unwrap_or_default();
+    let target = match told_before(leaf, word, scope)? {
         Some(target) => target,
-        None => leaf.one_of::<Target>("target", all).map_err(|problem| also_names(problem, leaf, scope))?,
+        None => leaf.one_of::<Target>("target", all).map_err(|problem| also_names(problem, word, scope))?,
     };
     if !target.is_listed() || form.targets.contains(&target) {
         return Ok(target);
@@ -107,9 +104,8 @@ fn told_before(leaf: &Leaf, word: &str, scope: &Scope) -> Result<Option<Target>,
 }
 
 /// A word may be a misspelt name too.
-fn also_names(problem: Box<Problem>, leaf: &Leaf, scope: &Scope) -> Box<Problem> {
-    let names = scope.names.iter().map(Name::as_str);
-    match leaf.word("").ok().and_then(|word| did_you_mean(word, names)) {
+fn also_names(problem: Box<Problem>, word: &str, scope: &Scope) -> Box<Problem> {
+    match did_you_mean(word, scope.names.iter().map(Name::as_str)) {
         None => problem,
         help => problem.help(help),
     }
@@ -179,7 +175,7 @@ fn links(
 fn side(leaf: &Leaf, word: &str, all: Option<&Located<u32>>, scope: &Scope) -> Result<Side, Box<Problem>> {
     match told_before(leaf, word, scope)? {
         Some(target) => Ok(Side::Nodes(target)),
-        None => leaf.one_of_word("side", word, all).map_err(|problem| also_names(problem, leaf, scope)),
+        None => leaf.one_of_word("side", word, all).map_err(|problem| also_names(problem, word, scope)),
     }
 }
 
