@@ -7,18 +7,18 @@
 mod answers;
 mod carrying;
 mod disk;
+mod event;
 mod inbox;
 mod requests;
 
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use mkraft_proto::evidence;
-use mkraft_proto::v1::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 pub use disk::WriteFn;
+pub use event::{Event, Members, Operation, ReadFrom, Respond};
 pub use inbox::{Arrivals, Inbox};
 
 use answers::answer;
@@ -29,10 +29,9 @@ use requests::{Pending, Requests};
 use crate::acts::Acts;
 use crate::carriers::Carriers;
 use crate::events::{self, EventLog, EventsError};
-use crate::machine::{Answer, KeyValue, Machine, Query, Reading};
+use crate::machine::{KeyValue, Machine};
 use crate::raft::{
-    Change, Configuration, Effects, Index, Initial, Input, Message, NodeId, Options, Position, Proposal,
-    Raft, RequestId, Snapshot, Status,
+    Effects, Index, Initial, Input, Options, Position, Proposal, Raft, RequestId, Snapshot, Status,
 };
 use crate::storage::{Snapshots, StorageError};
 use crate::transport::{NodeStatus, Outbox};
@@ -42,101 +41,6 @@ const BATCH_EVENTS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait for the state; beyond it, reads are refused as busy.
 const WAITING_ANSWERS_MAX: usize = 1 << 16;
-
-/// What reaches the driver from outside.
-pub enum Event {
-    Message(Message),
-    /// A chunk of a snapshot, and its bytes.
-    Chunk {
-        message: Message,
-        data: Vec<u8>,
-    },
-    /// The running write is durable, or it failed; None: the thread that writes has panicked.
-    Written(Option<Result<(), StorageError>>),
-    /// The snapshot that was asked for is on the disk, or it failed.
-    Taken(Result<Snapshot, StorageError>),
-    /// A snapshot of the leader's is on the disk, and this is the machine whose state it holds.
-    Received {
-        snapshot: Snapshot,
-        machine: Box<Machine<KeyValue>>,
-    },
-    /// It could not be kept, or was not what was sent.
-    Unreceived(Position),
-    /// A command for the state machine.
-    Write {
-        payload: Arc<[u8]>,
-        respond: Respond<Answer>,
-    },
-    Read {
-        query: Query,
-        from: ReadFrom,
-        respond: Respond<Reading>,
-    },
-    /// What an operator asks; answered with the configuration in force afterwards.
-    Operate {
-        operation: Operation,
-        respond: Respond<Members>,
-    },
-    /// End cleanly.
-    Stop {
-        reason: String,
-    },
-}
-
-/// Whose state answers a read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReadFrom {
-    /// The leader's; linearizable.
-    Leader,
-    /// This node's, once it holds all that the leader says it must; linearizable.
-    Here,
-    /// This node's, as it is.
-    Stale,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// Only tells.
-    Members,
-    Change(Change),
-    /// Without a target, to the voter that is furthest.
-    Transfer(Option<NodeId>),
-    /// Of this node, whether it leads or not: takes a snapshot now.
-    Compact,
-}
-
-/// What an operator is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Members {
-    /// Of the entry that holds the configuration; 0 for the one the cluster began with.
-    pub index: Index,
-    pub configuration: Configuration,
-    /// Who leads, as far as this node knows.
-    pub leader: Option<NodeId>,
-    /// What this node's newest snapshot stands for.
-    pub snapshot: Index,
-}
-
-pub type Respond<T> = oneshot::Sender<Result<T, Error>>;
-
-impl Event {
-    /// What a peer said.
-    pub fn message(&self) -> Option<&Message> {
-        match self {
-            Event::Message(message) | Event::Chunk { message, .. } => Some(message),
-            _ => None,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Event::Message(message) => message.size(),
-            Event::Chunk { data, .. } => data.len(),
-            Event::Write { payload, .. } => payload.len(),
-            _ => 0,
-        }
-    }
-}
 
 /// Why a node ends that nobody asked to.
 #[derive(Debug, thiserror::Error)]
@@ -458,10 +362,12 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use mkraft_proto::v1::ErrorCode;
+    use tokio::sync::oneshot;
 
     use super::answers::RETRY_AFTER_MIN;
     use super::requests::UNCOMMITTED_BYTES_MAX;
     use super::*;
+    use crate::raft::{Configuration, NodeId};
     use crate::storage::{self, Storage};
 
     #[test]
