@@ -30,6 +30,8 @@ pub enum Event {
     },
     /// It could not be kept, or was not what was sent.
     Unreceived(Position),
+    /// Of a file beside the log it is not known whether it is durable: the node ends.
+    Failed(StorageError),
     /// A command for the state machine.
     Write {
         payload: Arc<[u8]>,

@@ -65,7 +65,7 @@ pub enum Input {
     Read(Vec<RequestId>),
     /// The same on any node, which asks its leader what they must have seen.
     ReadHere(Vec<RequestId>),
-    /// A monotonic clock, no later than the input before it came, and no earlier than any input to come.
+    /// What a monotonic clock shows, read after the inputs before it came and before the one after it is taken.
     Clock(u64),
     /// What an operator wishes.
     Change(RequestId, Change),
@@ -139,7 +139,8 @@ pub enum Reply {
     Refused { id: RequestId, why: Refusal },
 }
 
-/// What a step asks for, to be carried out in the order of the fields.
+/// What a step asks for. `send` goes before `persist` is durable and `send_durable` after; docs/decisions/disk-thread.md
+/// has the order of all of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Effects {
     /// At once: a leader's appends, whose term was durable before it led (thesis §10.2.1).
