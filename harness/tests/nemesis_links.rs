@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mkraft_harness::cluster::{Cluster, Layout, Wiring};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
-use mkraft_harness::nemesis::{self, Book};
+use mkraft_harness::nemesis::{self, Book, Means};
 use mkraft_harness::scenario::{Plan, Scenario, Step};
 use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
@@ -101,7 +101,8 @@ impl Scene {
         let (book, lines) = book();
         let (_stop, stopped) = watch::channel(false);
         let plan = Plan { steps: vec![step(fault)] };
-        let run = nemesis::run(&plan, Instant::now(), Arc::clone(&self.cluster), book, stopped);
+        let means = Means::new(Arc::clone(&self.cluster), book);
+        let run = nemesis::run(&plan, Instant::now(), &means, stopped);
         let left = timeout(DEADLINE, run).await.unwrap().unwrap();
         assert!(left.is_empty());
         let lines = lines.lock().unwrap();
@@ -232,9 +233,10 @@ async fn what_is_cut_twice_flows_when_both_are_healed_and_what_is_left_the_last_
         let lines = lines.lock().unwrap();
         lines.iter().any(|(kind, f, strike)| *kind == OpType::Info && f == "heal" && strike.step == step)
     };
+    let means = Means::new(Arc::clone(&scene.cluster), book);
     let nemesis = tokio::spawn({
-        let (cluster, book, began) = (Arc::clone(&scene.cluster), Arc::clone(&book), Instant::now());
-        async move { nemesis::run(&Plan { steps }, began, cluster, book, stopped).await }
+        let means = means.clone();
+        async move { nemesis::run(&Plan { steps }, Instant::now(), &means, stopped).await }
     });
     let all_struck = || lines.lock().unwrap().iter().filter(|(kind, ..)| *kind == OpType::Info).count() >= 6;
     let deadline = Instant::now() + DEADLINE;
@@ -249,7 +251,8 @@ async fn what_is_cut_twice_flows_when_both_are_healed_and_what_is_left_the_last_
     assert_eq!(link("n1 -> n2").traffic().forward_bytes, passed);
     stop.send(true).unwrap();
     let left = timeout(DEADLINE, nemesis).await.unwrap().unwrap().unwrap();
-    let outcome = nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
+    let outcome = nemesis::heal_all(&means, left).await.unwrap();
+    drop(means);
     assert_eq!(outcome, StrikeOutcome::Installed);
     assert!((1..4).all(|step| healed(&lines, Some(step))) && healed(&lines, None));
     scene.flows().await;

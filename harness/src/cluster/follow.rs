@@ -47,7 +47,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// From the first line of the first boot on. The folders are there.
+    /// From the first line of the first boot on: what is there already is heard before this returns. The folders must
+    /// be there.
     pub fn start(folders: &[NodeFolder], listener: impl Hear) -> io::Result<Follower> {
         let kernel = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let mut nodes = Vec::new();
@@ -64,7 +65,12 @@ impl Follower {
             });
         }
         let over = Arc::new(EventFd::new()?);
-        let round = Round { kernel, over: Arc::clone(&over), nodes, listener };
+        let mut round =
+            Round { kernel, over: Arc::clone(&over), nodes, listener, buffer: vec![0; READ_BYTES] };
+        for place in 0..round.nodes.len() {
+            round.look_again(place);
+            round.catch_up(place);
+        }
         let thread = thread::Builder::new().name("evidence".to_owned()).spawn(move || round.go())?;
         Ok(Follower { over, thread: Some(thread) })
     }
@@ -117,16 +123,11 @@ struct Round<L> {
     over: Arc<EventFd>,
     nodes: Vec<Node>,
     listener: L,
+    buffer: Vec<u8>,
 }
 
 impl<L: Hear> Round<L> {
     fn go(mut self) {
-        let mut buffer = vec![0; READ_BYTES];
-        // What was there before the kernel was asked to tell.
-        for place in 0..self.nodes.len() {
-            self.look_again(place);
-            self.catch_up(place, &mut buffer);
-        }
         loop {
             let mut ready = [
                 PollFd::new(self.kernel.as_fd(), PollFlags::POLLIN),
@@ -143,7 +144,7 @@ impl<L: Hear> Round<L> {
                 Err(error) => return self.lose_all(&format!("failed to hear the kernel: {error}")),
             };
             for place in self.take(&told) {
-                self.catch_up(place, &mut buffer);
+                self.catch_up(place);
             }
         }
     }
@@ -192,8 +193,9 @@ impl<L: Hear> Round<L> {
     }
 
     /// Reads all that there is.
-    fn catch_up(&mut self, place: usize, buffer: &mut [u8]) {
-        if let Err(why) = self.nodes[place].read(buffer, |line| self.listener.hear(place, News::Line(line))) {
+    fn catch_up(&mut self, place: usize) {
+        let hear = |line: &[u8]| self.listener.hear(place, News::Line(line));
+        if let Err(why) = self.nodes[place].read(&mut self.buffer, hear) {
             self.lose(place, why);
         }
     }

@@ -211,8 +211,7 @@ mod tests {
         let alone = |node: &str, others: &str| {
             others.split_whitespace().fold(Breakage::default(), |broken, other| broken.pair(node, other))
         };
-        let ring =
-            || pairs(&[("n1", "n2"), ("n2", "n3"), ("n3", "n4"), ("n4", "n5"), ("n5", "n1")]);
+        let ring = || pairs(&[("n1", "n2"), ("n2", "n3"), ("n3", "n4"), ("n4", "n5"), ("n5", "n1")]);
         let cases: [(&str, &str, Vec<Breakage>, bool); 14] = [
             ("n1 n2 n3", "", vec![], true),
             ("n1 n2 n3", "", vec![nodes("n2")], true),
@@ -258,7 +257,8 @@ mod tests {
     #[test]
     fn a_node_that_was_started_again_is_broken_only_by_what_outlasts_a_start() {
         let (all, none) = (voters("n1 n2 n3"), Voters::new());
-        let sight = |count: &'static dyn Fn(&str) -> u64| Sight { configurations: [&all, &none], start_count: count };
+        let sight =
+            |count: &'static dyn Fn(&str) -> u64| Sight { configurations: [&all, &none], start_count: count };
         let mut account = Account::default();
         let broken = Breakage::default().process("n1", 1).node("n2");
         account.claim(1, broken, &sight(&|_| 1), false).unwrap();
@@ -329,9 +329,9 @@ mod tests {
             broken.values().all(|breakage| {
                 !breakage.nodes.keys().any(|node| has(node))
                     && !breakage.pairs.iter().any(|(one, other)| has(one) && has(other))
-            }) && configurations.iter().all(|voters| {
-                2 * voters.iter().filter(|name| has(name)).count() > voters.len()
-            })
+            }) && configurations
+                .iter()
+                .all(|voters| 2 * voters.iter().filter(|name| has(name)).count() > voters.len())
         })
     }
 
