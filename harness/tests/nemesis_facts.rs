@@ -50,8 +50,7 @@ async fn scene(nodes: u32, spares: u32) -> Scene {
     let cluster = Arc::new(Cluster::start(system, &layout).await.unwrap());
     assert!(cluster.leader_within(DEADLINE).await.is_some(), "nobody leads");
     let recorder = Arc::new(Recorder::create(&folder.path().join("history.jsonl")).unwrap());
-    let yaml =
-        "# A test.\nname: test\nworkload: { kind: register, clients: 6, keys: 3, rate: 200, timeout: 500ms }";
+    let yaml = "# A test.\nname: test\nduration: 1h\nworkload: { kind: register, clients: 6, keys: 3, rate: 200, timeout: 500ms }";
     let workload = Scenario::parse("test.yaml", yaml).unwrap_or_else(|error| panic!("{error}")).workload;
     let addresses: Vec<_> = cluster.client_addresses().into_iter().collect();
     let load = Load::start(&workload, 7, &addresses, Arc::clone(&recorder)).await.unwrap();
