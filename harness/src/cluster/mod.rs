@@ -5,9 +5,11 @@
 //! that nobody ordered, an opinion on what a node should do.
 //!
 //! [`guard`] is the process that spawns and signals, [`keeper`] the harness' end of it, [`process`] one node,
-//! [`link`] the proxies, [`ground`] the addresses, [`members`] what an operator asks of all of them.
+//! [`link`] the proxies, [`ground`] the addresses, [`members`] what an operator asks of all of them, [`follow`] what
+//! nodes write while they write it.
 
 mod folder;
+mod follow;
 mod ground;
 pub mod guard;
 mod keeper;
@@ -33,6 +35,7 @@ use crate::system::{Mkraft, NodeStatus, Place, Settings};
 use mkraft_proto::evidence::Role;
 
 pub use folder::NodeFolder;
+pub use follow::{Follower, Hear, News};
 pub use ground::{Ground, NODES_MAX};
 pub use keeper::{Child, Guard, GuardError};
 pub use link::{
@@ -241,6 +244,12 @@ impl Cluster {
     /// The snapshot that a node is writing at this moment: the file, and how many bytes there are.
     pub fn unfinished_snapshot(&self, node: &str) -> Option<(&'static str, u64)> {
         Mkraft::unfinished_snapshot(&self.node_folder(node).data())
+    }
+
+    /// Hears what the nodes write down, as they write it.
+    pub fn follow(&self, listener: impl Hear) -> io::Result<Follower> {
+        let folders: Vec<_> = self.nodes.iter().map(|node| self.node_folder(node.name())).collect();
+        Follower::start(&folders, listener)
     }
 
     /// What each running node says of itself; those that are down or paused are not asked.

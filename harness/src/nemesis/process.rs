@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::target::{View, candidates, resolve};
+use super::account::Breakage;
+use super::target::{candidates, resolve};
 use super::{Aim, Doing, Struck, Told};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState, at_once};
 use crate::history::StrikeOutcome;
@@ -69,14 +70,17 @@ struct Fault {
 
 async fn strike(aim: Aim, fault: Fault) -> Struck {
     let nodes = candidates(&aim.cluster);
-    let leader = aim.leader.as_ref().map(|leader| leader.node.as_str());
-    let view = View { nodes: &nodes, members: &aim.members, leader };
-    let names = match resolve(aim.target, &view, |node| (fault.fits)(node.state), aim.draw) {
+    let names = match resolve(aim.target, &aim.view(&nodes), |node| (fault.fits)(node.state), aim.draw) {
         Ok(names) => names,
         Err(reason) => return Struck::skipped(reason),
     };
     let chosen = aim.cluster.nodes().iter().filter(|node| names.iter().any(|name| name == node.name()));
     let nodes: Vec<_> = chosen.map(|node| (node.start_count(), Arc::clone(node))).collect();
+    let broken =
+        nodes.iter().fold(Breakage::default(), |broken, (start, node)| broken.process(node.name(), *start));
+    if let Err(reason) = aim.claim.breaks(broken) {
+        return Struck::skipped(reason);
+    }
     let told = sum_up(names, &at_once(nodes.iter().map(|(_, node)| (fault.act)(Arc::clone(node)))).await);
     struck(told, nodes, fault)
 }
@@ -94,6 +98,9 @@ async fn kill_snapshotting(aim: Aim, fault: Fault) -> Struck {
                 continue;
             }
             let start = node.start_count();
+            if let Err(reason) = aim.claim.breaks(Breakage::default().process(node.name(), start)) {
+                return Struck::skipped(reason);
+            }
             if node.pause().await.is_err() {
                 continue;
             }

@@ -89,6 +89,11 @@ impl Mkraft {
         UNFINISHED_SNAPSHOTS.iter().find_map(|name| length(name))
     }
 
+    /// Whether a file of this name in the data folder is a snapshot that is being written.
+    pub fn is_unfinished_snapshot(name: &str) -> bool {
+        UNFINISHED_SNAPSHOTS.contains(&name)
+    }
+
     /// Arguments with which the log and the hard state of a stopped node are printed.
     pub fn dump_arguments(&self, data: &Path) -> Vec<String> {
         ["dump", "--data-dir"].map(String::from).into_iter().chain([data.display().to_string()]).collect()
