@@ -28,6 +28,11 @@ pub struct RunInfo {
     /// What the node's binary says of itself.
     pub node_version: String,
     pub node_binary: Binary,
+    /// What `upgrade` starts; null where none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_binary: Option<Binary>,
     /// Wall clock, RFC 3339.
     pub started: String,
     /// Null when the run never came so far.
@@ -72,6 +77,13 @@ pub struct BootRun {
     pub end: End,
     #[serde(default)]
     pub asked: Asked,
+    /// It ran the next binary.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub next: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Whether a process ended as the harness had asked it to.
@@ -253,6 +265,8 @@ mod tests {
             harness_version: "0.1.0".into(),
             node_version: "mkraft-node 0.1.0".into(),
             node_binary: Binary { path: "/opt/mkraft-node".into(), xxh3: "00000000000000ab".into() },
+            next_version: Some("mkraft-node 0.2.0".into()),
+            next_binary: Some(Binary { path: "/opt/next".into(), xxh3: "00000000000000ac".into() }),
             started: "2024-05-06T07:08:09Z".into(),
             load_began_ns: Some(1),
             load_ended_ns: None,
@@ -261,8 +275,8 @@ mod tests {
             nodes: vec![NodeRun {
                 id: "n1".into(),
                 boots: vec![
-                    BootRun { answered: true, end: End::Signal(9), asked: Asked::Forced },
-                    BootRun { answered: false, end: End::Stopped, asked: Asked::Yes },
+                    BootRun { answered: true, end: End::Signal(9), asked: Asked::Forced, next: false },
+                    BootRun { answered: false, end: End::Stopped, asked: Asked::Yes, next: true },
                 ],
             }],
             harness_failure: None,

@@ -17,9 +17,11 @@ mod links;
 mod members;
 mod operate;
 mod process;
+mod roll;
 mod shapes;
 mod target;
 mod ways;
+mod withhold;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::{Cluster, Leader};
 use crate::history::{self, OpType, StrikeOutcome};
-use crate::scenario::{FaultKind, Plan, Step, Target, Whom};
+use crate::scenario::{FaultKind, Manner, Plan, Step, Target, Whom};
 use crate::system::operator::Members;
 
 use links::Bond;
@@ -69,6 +71,10 @@ enum Family {
     /// What an operator asks for and nobody undoes.
     Operator,
     Links,
+    /// Restarts of one node after the other, which take seconds, while other processes are broken.
+    Rolls,
+    /// What is kept from the nodes.
+    Load,
 }
 
 /// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
@@ -83,14 +89,17 @@ struct Aim<T = Target> {
     /// Asked for only where the target hangs on it.
     leader: Option<Leader>,
     members: Members,
+    manner: Manner,
     /// Decides where the target leaves a choice.
     draw: u64,
+    /// Turns true when the load has ended: what takes long ends then.
+    stop: watch::Receiver<bool>,
 }
 
 impl Aim<()> {
     fn at<T>(self, target: T) -> Aim<T> {
-        let Aim { cluster, target: (), leader, members, draw } = self;
-        Aim { cluster, target, leader, members, draw }
+        let Aim { cluster, target: (), leader, members, manner, draw, stop } = self;
+        Aim { cluster, target, leader, members, manner, draw, stop }
     }
 }
 
@@ -119,7 +128,7 @@ pub struct Left {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Links, Members, Operator, Processes};
+        use Family::{Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -142,6 +151,11 @@ impl Fault {
             FaultKind::Reset => links(links::reset),
             FaultKind::Refuse => links(links::refuse),
             FaultKind::HalfOpen => links(links::half_open),
+            FaultKind::Slow => nodes(Processes, process::slow),
+            FaultKind::CrashLoop => nodes(Processes, process::crash_loop),
+            FaultKind::Roll => nodes(Rolls, roll::roll),
+            FaultKind::Upgrade => nodes(Rolls, roll::upgrade),
+            FaultKind::Withhold => nodes(Load, withhold::withhold),
         };
         Fault { family, strike }
     }
@@ -191,9 +205,8 @@ pub async fn run(
     result
 }
 
-/// Undoes what is `left` on links; resumes every node that is paused, starts every one that is down and takes back
-/// whatever else lies on a link, recorded as a `heal` of no step; then undoes what else is `left`, with all that in
-/// service again.
+/// Undoes what is `left` on links; has every node run again, and takes back whatever else lies on a link or is withheld
+/// from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(
@@ -201,14 +214,19 @@ pub async fn heal_all(
     book: &Book,
     left: Vec<Left>,
 ) -> Result<StrikeOutcome, BookError> {
-    let (on_links, others): (Vec<_>, Vec<_>) =
-        left.into_iter().partition(|left| left.family == Family::Links);
-    let mut written = undo_each(book, on_links).await;
+    // Links and load can be healed whatever the nodes do, and a removal is better undone when they all run.
+    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load);
+    let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
+    let mut written = undo_each(book, first).await;
     written = written.and(book(OpType::Invoke, "heal", line(None, "all", None)));
     let mut told = process::heal_all(cluster).await;
     let healed = links::heal_all(cluster);
     if !healed.is_empty() {
         told.detail += &format!("; healed {}", healed.join(", "));
+    }
+    let asked_again = cluster.gates().open_all();
+    if !asked_again.is_empty() {
+        told.detail += &format!("; nothing is withheld from {} any more", asked_again.join(", "));
     }
     let outcome = told.outcome;
     written = written.and(book(OpType::Info, "heal", line(None, "all", Some(told))));
@@ -240,6 +258,8 @@ struct Turns {
     members: Mutex<()>,
     operator: Mutex<()>,
     links: Mutex<()>,
+    rolls: Mutex<()>,
+    load: Mutex<()>,
 }
 
 impl Turns {
@@ -249,6 +269,8 @@ impl Turns {
             Family::Members => &self.members,
             Family::Operator => &self.operator,
             Family::Links => &self.links,
+            Family::Rolls => &self.rolls,
+            Family::Load => &self.load,
         }
     }
 }
@@ -306,7 +328,8 @@ impl Nemesis {
             true => Struck::skipped("the load ended first"),
             false => {
                 let (cluster, members) = (Arc::clone(&self.cluster), self.cluster.members().await);
-                let aim = Aim { cluster, target: (), leader, members, draw: step.draw };
+                let (manner, draw, stop) = (step.manner, step.draw, self.stop.clone());
+                let aim = Aim { cluster, target: (), leader, members, manner, draw, stop };
                 match (fault.strike, whom) {
                     (Strike::Nodes(strike), Whom::Nodes(target)) => strike(aim.at(target)).await,
                     (Strike::Links(strike), Whom::Links(links)) => {

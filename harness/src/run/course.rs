@@ -76,7 +76,8 @@ pub async fn conduct(
     let addresses: Vec<_> = cluster.client_addresses().into_iter().collect();
     let faults = Arc::new(AtomicU64::new(0));
     let book = book(recorder, &faults);
-    let load = Load::start(&run.scenario.workload, run.args.seed, &addresses, recorder.clone()).await;
+    let workload = &run.scenario.workload;
+    let load = Load::start(workload, run.args.seed, &addresses, cluster.gates(), recorder.clone()).await;
     let load = match load {
         Ok(load) => load,
         Err(why) => return course.fail(why),

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -50,10 +51,10 @@ impl Mkraft {
             Ok(program) if program.is_file() => program,
             _ => return Err(SystemError::NoProgram { looked_at }),
         };
-        let bytes =
-            fs::read(&program).map_err(|source| SystemError::Read { path: program.clone(), source })?;
+        let digest =
+            digest(&program).map_err(|source| SystemError::Read { path: program.clone(), source })?;
         let version = version(&program).await?;
-        Ok(Mkraft { program, version, digest: format!("{:016x}", xxh3_64(&bytes)) })
+        Ok(Mkraft { program, version, digest })
     }
 
     /// Arguments with which a node starts, for the first time or on the data it has.
@@ -128,6 +129,11 @@ impl StatusClient {
         let v1::StatusReply { term, last, commit, applied, .. } = reply;
         Ok(NodeStatus { term, role, leader, last, commit, applied })
     }
+}
+
+/// xxh3-64 of a program's file, in hex.
+pub fn digest(program: &Path) -> io::Result<String> {
+    Ok(format!("{:016x}", xxh3_64(&fs::read(program)?)))
 }
 
 fn beside_the_harness() -> Result<PathBuf, SystemError> {
