@@ -233,6 +233,7 @@ fn node_run(node: &cluster::Node) -> NodeRun {
         answered: start.answered,
         asked: asked(start.ending.as_ref()),
         next: start.next,
+        evidence: start.evidence,
         end: match start.ending.map(|ending| ending.status) {
             Some(cluster::Status::Code(0)) => End::Stopped,
             Some(cluster::Status::Code(code)) => End::Exit(code),

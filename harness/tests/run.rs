@@ -150,41 +150,6 @@ fn an_interrupted_run_is_healed_collected_and_judged_and_is_no_pass() {
 }
 
 #[test]
-fn a_run_that_is_killed_leaves_no_process_behind_not_even_a_paused_one() {
-    let place = Place::with(
-        &SCENARIO.replace("4s", "60s").replace("kill: leader, down: 1s", "pause: leader, for: 50s"),
-    );
-    let mut child = place.run(&node_program()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let history = place.out().join("short-5/history.jsonl");
-    let began = Instant::now();
-    while !std::fs::read_to_string(&history).is_ok_and(|text| text.contains(r#""outcome":"installed""#)) {
-        assert!(began.elapsed() < DEADLINE, "no fault in {}", history.display());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let left = descendants(child.id());
-    assert_eq!(left.len(), 4, "a guard and three nodes");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    while let Some(pid) = left.iter().find(|&&pid| Path::new(&format!("/proc/{pid}")).exists()) {
-        assert!(began.elapsed() < DEADLINE, "process {pid} of {left:?} is left");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Children, their children, and so on.
-fn descendants(pid: u32) -> Vec<u32> {
-    let mut all = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten() {
-        let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace().map(|child| child.parse().unwrap()) {
-            all.push(child);
-            all.extend(descendants(child));
-        }
-    }
-    all
-}
-
-#[test]
 fn nodes_that_end_unasked_at_once_are_a_violation_told_with_their_last_words() {
     let place = Place::with(SCENARIO);
     let node = place.folder.path().join("mkraft-node");

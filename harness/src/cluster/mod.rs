@@ -171,7 +171,7 @@ impl Cluster {
             let place = cluster.place(number, layout);
             let launch = cluster.launch(&place, layout.settings)?;
             let next = layout.next.as_ref().map(|next| next.program.clone());
-            let node = Node::new(place.name, launch, next, Arc::clone(&cluster.guard));
+            let node = Node::new(place.name, launch, next, place.events, Arc::clone(&cluster.guard));
             cluster.nodes.push(Arc::new(node));
             cluster.status.push(StatusClient::new(ground.node(number)));
             cluster.operators.push(Operator::new(ground.node(number)));

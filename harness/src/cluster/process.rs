@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::{Child, Guard, GuardError};
 use super::orders::{Launch, Signal, Status, Stuttered};
+use crate::system::Mkraft;
 use crash_loop::Looping;
 
 /// How long a node may take to stop cleanly before it is killed.
@@ -52,6 +53,8 @@ pub struct Start {
     pub pid: u32,
     /// It ran the next binary.
     pub next: bool,
+    /// The number of its file of evidence, if it opened one; None when it writes none.
+    pub evidence: Option<u64>,
     /// It was seen to answer, so it must have left evidence.
     pub answered: bool,
     /// None while it lives.
@@ -159,6 +162,8 @@ pub struct Node {
     /// The program that it starts once it is upgraded.
     next: Option<PathBuf>,
     upgraded: AtomicBool,
+    /// Where it writes its evidence.
+    events: Option<PathBuf>,
     guard: Arc<Guard>,
     /// Held over an act: nobody else acts on this node meanwhile.
     hand: Mutex<()>,
@@ -177,12 +182,18 @@ struct Life {
 }
 
 impl Node {
-    pub(super) fn new(name: String, launch: Launch, next: Option<PathBuf>, guard: Arc<Guard>) -> Node {
+    pub(super) fn new(
+        name: String,
+        launch: Launch,
+        next: Option<PathBuf>,
+        events: Option<PathBuf>,
+        guard: Arc<Guard>,
+    ) -> Node {
         let (state, starts) = (NodeState::Down, Vec::new());
         let life = Life { state, looping: false, child: None, order: None, starts };
         let (hand, looping) = (Mutex::new(()), Mutex::new(None));
         let life = Arc::new(watch::Sender::new(life));
-        Node { name, launch, next, upgraded: AtomicBool::new(false), guard, hand, life, looping }
+        Node { name, launch, next, upgraded: AtomicBool::new(false), events, guard, hand, life, looping }
     }
 
     pub fn name(&self) -> &str {
@@ -247,10 +258,13 @@ impl Node {
         let next = self.next.as_ref().filter(|_| self.upgraded.load(Ordering::Relaxed));
         let program = next.unwrap_or(&self.launch.program).clone();
         let (next, launch) = (next.is_some(), Launch { program, ..self.launch.clone() });
+        // Nobody else writes there: every earlier process has ended.
+        let last = self.events.as_deref().and_then(|events| Mkraft::last_evidence(events).ok());
+        let evidence = last.map(|last| last.saturating_add(1));
         let child = self.guard.spawn(&launch).await.map_err(|source| self.guard_failed(source))?;
         self.life.send_modify(|life| {
             life.state = NodeState::Running;
-            life.starts.push(Start { pid: child.pid, next, answered: false, ending: None });
+            life.starts.push(Start { pid: child.pid, next, evidence, answered: false, ending: None });
             life.child = Some(child.clone());
             life.order = None;
         });

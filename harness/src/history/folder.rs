@@ -80,6 +80,9 @@ pub struct BootRun {
     /// It ran the next binary.
     #[serde(default, skip_serializing_if = "is_false")]
     pub next: bool,
+    /// The number that its file of evidence has, if it lived long enough to open one: else the next process has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<u64>,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -275,8 +278,20 @@ mod tests {
             nodes: vec![NodeRun {
                 id: "n1".into(),
                 boots: vec![
-                    BootRun { answered: true, end: End::Signal(9), asked: Asked::Forced, next: false },
-                    BootRun { answered: false, end: End::Stopped, asked: Asked::Yes, next: true },
+                    BootRun {
+                        answered: true,
+                        end: End::Signal(9),
+                        asked: Asked::Forced,
+                        next: false,
+                        evidence: Some(1),
+                    },
+                    BootRun {
+                        answered: false,
+                        end: End::Stopped,
+                        asked: Asked::Yes,
+                        next: true,
+                        evidence: None,
+                    },
                 ],
             }],
             harness_failure: None,

@@ -135,7 +135,10 @@ mod tests {
         let mut progress = Progress::new();
         let now = Instant::now();
         progress.before = (100, now);
-        progress.update_rate(Snapshot { ok: 290, fail: 9, info: 1, shed: 7, withheld: 0 }, now + Duration::from_secs(2));
+        progress.update_rate(
+            Snapshot { ok: 290, fail: 9, info: 1, shed: 7, withheld: 0 },
+            now + Duration::from_secs(2),
+        );
         assert_eq!(progress.rate, 100);
         // A look a moment later leaves it as it is.
         progress.update_rate(Snapshot { ok: 400, ..Snapshot::default() }, now + Duration::from_millis(2001));

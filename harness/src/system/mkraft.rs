@@ -90,6 +90,17 @@ impl Mkraft {
         UNFINISHED_SNAPSHOTS.iter().find_map(|name| length(name))
     }
 
+    /// The number of the newest file of evidence in such a folder; 0 when there is none. The next process that writes
+    /// there takes the next number.
+    pub fn last_evidence(events: &Path) -> io::Result<u64> {
+        let number = |entry: io::Result<fs::DirEntry>| -> io::Result<u64> {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("boot-")?.strip_suffix(".jsonl"));
+            Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+        };
+        fs::read_dir(events)?.map(number).try_fold(0, |last, number| Ok(last.max(number?)))
+    }
+
     /// Arguments with which the log and the hard state of a stopped node are printed.
     pub fn dump_arguments(&self, data: &Path) -> Vec<String> {
         ["dump", "--data-dir"].map(String::from).into_iter().chain([data.display().to_string()]).collect()
