@@ -125,6 +125,9 @@ pub struct RunArgs {
     /// The node's program [default: mkraft-node beside this program]
     #[arg(long, value_name = "PATH")]
     pub node: Option<PathBuf>,
+    /// The program that `upgrade` starts in its place
+    #[arg(long, value_name = "PATH")]
+    pub node_next: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ mod progress;
 mod ready;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -23,7 +23,7 @@ use crate::collect::{Collection, collect};
 use crate::history::Recorder;
 use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
-use crate::scenario::{Faults, Plan, Rule, Scenario};
+use crate::scenario::{FaultKind, Faults, Plan, Rule, Scenario};
 use crate::system::{Mkraft, Settings};
 
 /// Runs each scenario in turn; the exit is the worst of them.
@@ -32,6 +32,21 @@ pub fn run(args: &RunArgs) -> io::Result<Exit> {
     if exit != Exit::Holds {
         return Ok(exit);
     }
+    if args.node_next.is_none() {
+        let needing =
+            args.scenarios.iter().zip(&scenarios).filter(|(_, scenario)| upgrades(scenario, args.seed));
+        let needing: Vec<&PathBuf> = needing.map(|(path, _)| path).collect();
+        for path in &needing {
+            writeln!(
+                anstream::stderr(),
+                "error: {}: `upgrade` needs a second program: name it with --node-next PATH, which may be that of --node",
+                line_of_upgrade(path)
+            )?;
+        }
+        if !needing.is_empty() {
+            return Ok(Exit::Usage);
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run_all(&scenarios, args));
     // Requests that no node will ever answer may still wait.
@@ -39,10 +54,34 @@ pub fn run(args: &RunArgs) -> io::Result<Exit> {
     exit
 }
 
+fn upgrades(scenario: &Scenario, seed: u64) -> bool {
+    Plan::of(scenario, seed)
+        .steps
+        .iter()
+        .any(|step| step.fault().is_some_and(|(kind, _)| kind == FaultKind::Upgrade))
+}
+
+/// `file:line` of the first `upgrade:` in a scenario that has one, as far as the file still says so.
+fn line_of_upgrade(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let code = |line: &str| line.split(" #").next().is_some_and(|code| code.contains("upgrade:"));
+    match text.lines().position(|line| !line.starts_with('#') && code(line)) {
+        Some(before) => format!("{}:{}", path.display(), before + 1),
+        None => path.display().to_string(),
+    }
+}
+
 async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
     let system = match Mkraft::find(args.node.as_deref()).await {
         Ok(system) => system,
         Err(error) => return failed(&error),
+    };
+    let next = match &args.node_next {
+        None => None,
+        Some(path) => match Mkraft::find(Some(path)).await {
+            Ok(next) => Some(next),
+            Err(error) => return failed(&error),
+        },
     };
     let interrupt = Interrupt::listen()?;
     let mut done = Vec::new();
@@ -50,7 +89,8 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
         if interrupt.came() {
             break;
         }
-        done.push(Run { scenario, args, system: &system, interrupt: interrupt.clone() }.carry_out().await?);
+        let (next, interrupt) = (next.as_ref(), interrupt.clone());
+        done.push(Run { scenario, args, system: &system, next, interrupt }.carry_out().await?);
     }
     if scenarios.len() > 1 {
         sum_up(&done, scenarios.len())?;
@@ -64,6 +104,7 @@ struct Run<'a> {
     scenario: &'a Scenario,
     args: &'a RunArgs,
     system: &'a Mkraft,
+    next: Option<&'a Mkraft>,
     interrupt: Interrupt,
 }
 
@@ -114,6 +155,7 @@ impl Run<'_> {
         };
         let layout = Layout {
             spares: asked.spares,
+            next: self.next.cloned(),
             ..Layout::new(asked.nodes, settings, folder.root(), Wiring::Linked)
         };
         let (mut nodes, mut collection) = (Vec::new(), None);
@@ -156,10 +198,9 @@ impl Run<'_> {
             seed: self.args.seed,
             harness_version: env!("CARGO_PKG_VERSION").to_owned(),
             node_version: self.system.version.clone(),
-            node_binary: Binary {
-                path: self.system.program.display().to_string(),
-                xxh3: self.system.digest.clone(),
-            },
+            node_binary: binary(self.system),
+            next_version: self.next.map(|next| next.version.clone()),
+            next_binary: self.next.map(binary),
             drawn: self.drawn(),
             started,
             load_began_ns: course.load_began_ns,
@@ -172,6 +213,10 @@ impl Run<'_> {
             interrupted: self.interrupt.came(),
         }
     }
+}
+
+fn binary(system: &Mkraft) -> Binary {
+    Binary { path: system.program.display().to_string(), xxh3: system.digest.clone() }
 }
 
 /// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
@@ -199,6 +244,8 @@ fn node_run(node: &cluster::Node) -> NodeRun {
     let boot = |start: cluster::Start| BootRun {
         answered: start.answered,
         asked: asked(start.ending.as_ref()),
+        next: start.next,
+        evidence: start.evidence,
         end: match start.ending.map(|ending| ending.status) {
             Some(cluster::Status::Code(0)) => End::Stopped,
             Some(cluster::Status::Code(code)) => End::Exit(code),

@@ -53,7 +53,7 @@ async fn scene(nodes: u32, spares: u32) -> Scene {
     let yaml = "# A test.\nname: test\nduration: 1h\nworkload: { kind: register, clients: 6, keys: 3, rate: 200, timeout: 500ms }";
     let workload = Scenario::parse("test.yaml", yaml).unwrap_or_else(|error| panic!("{error}")).workload;
     let addresses: Vec<_> = cluster.client_addresses().into_iter().collect();
-    let load = Load::start(&workload, 7, &addresses, Arc::clone(&recorder)).await.unwrap();
+    let load = Load::start(&workload, 7, &addresses, cluster.gates(), Arc::clone(&recorder)).await.unwrap();
     Scene { folder, cluster, recorder, load }
 }
 

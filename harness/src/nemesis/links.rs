@@ -133,7 +133,7 @@ fn rule(manner: Manner, seed: u64) -> Rule {
         }),
         Manner::Throttle { rate_bytes } => Rule::Throttle { bytes_per_s: rate_bytes },
         Manner::SlowClose { by } => Rule::SlowClose(by),
-        Manner::Plain | Manner::Cut { .. } | Manner::Flaky { .. } => unreachable!("{manner:?} slows nothing"),
+        manner => unreachable!("{manner:?} slows no link"),
     }
 }
 
@@ -142,7 +142,7 @@ fn slowness(manner: Manner) -> String {
         Manner::Delay { by, .. } => format!("bytes come about {by:?} later"),
         Manner::Throttle { rate_bytes } => format!("at most {rate_bytes} bytes pass in a second"),
         Manner::SlowClose { by } => format!("that a connection has ended is told {by:?} later"),
-        Manner::Plain | Manner::Cut { .. } | Manner::Flaky { .. } => String::new(),
+        manner => unreachable!("{manner:?} slows no link"),
     }
 }
 

@@ -23,11 +23,13 @@ mod links;
 mod members;
 mod operate;
 mod process;
+mod roll;
 mod script;
 mod shapes;
 mod strike;
 mod target;
 mod ways;
+mod withhold;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -91,6 +93,10 @@ enum Family {
     /// What an operator asks for and nobody undoes.
     Operator,
     Links,
+    /// Restarts of one node after the other, which take seconds, while other processes are broken.
+    Rolls,
+    /// What is kept from the nodes.
+    Load,
 }
 
 /// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
@@ -161,7 +167,7 @@ impl Means {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Links, Members, Operator, Processes};
+        use Family::{Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -184,6 +190,11 @@ impl Fault {
             FaultKind::Reset => links(links::reset),
             FaultKind::Refuse => links(links::refuse),
             FaultKind::HalfOpen => links(links::half_open),
+            FaultKind::Slow => nodes(Processes, process::slow),
+            FaultKind::CrashLoop => nodes(Processes, process::crash_loop),
+            FaultKind::Roll => nodes(Rolls, roll::roll),
+            FaultKind::Upgrade => nodes(Rolls, roll::upgrade),
+            FaultKind::Withhold => nodes(Load, withhold::withhold),
         };
         Fault { family, strike }
     }
@@ -248,20 +259,24 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
     scripts
 }
 
-/// Undoes what is `left` on links; resumes every node that is paused, starts every one that is down and takes back
-/// whatever else lies on a link, recorded as a `heal` of no step; then undoes what else is `left`, with all that in
-/// service again.
+/// Undoes what is `left` on links; has every node run again, and takes back whatever else lies on a link or is withheld
+/// from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
-    let (on_links, others): (Vec<_>, Vec<_>) =
-        left.into_iter().partition(|left| left.family == Family::Links);
-    let mut written = undo_each(means, on_links).await;
+    // Links and load can be healed whatever the nodes do, and a removal is better undone when they all run.
+    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load);
+    let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
+    let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
     let mut told = process::heal_all(&means.cluster).await;
     let healed = links::heal_all(&means.cluster);
     if !healed.is_empty() {
         told.detail += &format!("; healed {}", healed.join(", "));
+    }
+    let asked_again = means.cluster.gates().open_all();
+    if !asked_again.is_empty() {
+        told.detail += &format!("; nothing is withheld from {} any more", asked_again.join(", "));
     }
     let outcome = told.outcome;
     if outcome == StrikeOutcome::Installed {
@@ -312,6 +327,8 @@ struct Turns {
     members: Mutex<()>,
     operator: Mutex<()>,
     links: Mutex<()>,
+    rolls: Mutex<()>,
+    load: Mutex<()>,
 }
 
 impl Turns {
@@ -321,6 +338,8 @@ impl Turns {
             Family::Members => &self.members,
             Family::Operator => &self.operator,
             Family::Links => &self.links,
+            Family::Rolls => &self.rolls,
+            Family::Load => &self.load,
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::facts::Seen;
@@ -29,11 +30,14 @@ pub(super) struct Aim<T = Target> {
     pub leader: Option<Leader>,
     pub members: Members,
     pub known: Known,
+    pub manner: Manner,
     /// Decides where the target leaves a choice.
     pub draw: u64,
     /// To be asked before anything is broken.
     pub claim: Claim,
     pub mark: Arc<Mark>,
+    /// Turns true when the load has ended: what takes long ends then.
+    pub stop: watch::Receiver<bool>,
 }
 
 /// What a strike says beside what it came to.
@@ -75,8 +79,8 @@ impl<T> Aim<T> {
 
 impl Aim<()> {
     fn at<T>(self, target: T) -> Aim<T> {
-        let Aim { cluster, target: (), leader, members, known, draw, claim, mark } = self;
-        Aim { cluster, target, leader, members, known, draw, claim, mark }
+        let Aim { cluster, target: (), leader, members, known, manner, draw, claim, mark, stop } = self;
+        Aim { cluster, target, leader, members, known, manner, draw, claim, mark, stop }
     }
 }
 
@@ -129,9 +133,11 @@ impl Nemesis {
                     leader,
                     members,
                     known: blow.known.clone(),
+                    manner: blow.manner,
                     draw: blow.draw,
                     claim: self.means.keeper.claim(step),
                     mark: Arc::clone(&mark),
+                    stop: self.stop.clone(),
                 };
                 match (fault.strike, whom) {
                     (Strike::Nodes(strike), Whom::Nodes(target)) => strike(aim.at(target)).await,

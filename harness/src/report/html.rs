@@ -71,6 +71,9 @@ pub fn page(folder: &RunFolder, evidence: &Evidence, results: &Results) -> Strin
                 p.faint {
                     "Started " (info.started) ", harness " (info.harness_version) ", node " (info.node_version)
                     " (" (info.node_binary.xxh3) ")"
+                    @if let (Some(version), Some(binary)) = (&info.next_version, &info.next_binary) {
+                        ", next " (version) " (" (binary.xxh3) ")"
+                    }
                 }
                 h2 { "Verdicts" }
                 (verdicts(results))

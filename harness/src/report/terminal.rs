@@ -330,8 +330,11 @@ impl Page {
         let root = folder.root().display();
         let scenario = folder.scenario();
         // The node that was tested, and not whichever stands beside the harness.
-        let node =
-            folder.read_info().map(|info| format!(" --node {}", info.node_binary.path)).unwrap_or_default();
+        let node = folder.read_info().map(|info| {
+            let next = info.next_binary.map(|next| format!(" --node-next {}", next.path)).unwrap_or_default();
+            format!(" --node {}{next}", info.node_binary.path)
+        });
+        let node = node.unwrap_or_default();
         let again = format!("mkraft-harness run {} --seed {}{node}", scenario.display(), results.seed);
         self.line("Next");
         for (purpose, command) in [

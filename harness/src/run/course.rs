@@ -77,7 +77,8 @@ pub async fn conduct(
     let faults = Arc::new(AtomicU64::new(0));
     let means = Means::new(Arc::clone(cluster), book(recorder, &faults));
     let means = means.keeping(run.scenario.keep).hearing(Arc::clone(recorder));
-    let load = Load::start(&run.scenario.workload, run.args.seed, &addresses, recorder.clone()).await;
+    let workload = &run.scenario.workload;
+    let load = Load::start(workload, run.args.seed, &addresses, cluster.gates(), recorder.clone()).await;
     let load = match load {
         Ok(load) => load,
         Err(why) => return course.fail(why),

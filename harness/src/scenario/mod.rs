@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Register, Set, WorkloadKind};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{Distribution, Healing, Manner};
+pub use manner::{Distribution, Healing, Manner, Ops};
 pub use name::{Name, UnknownName};
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
@@ -166,6 +166,16 @@ pub enum FaultKind {
     Refuse,
     /// Connections end for the one side, and the other is not told until `for` is over.
     HalfOpen,
+    /// SIGSTOP and SIGCONT in turn until `for` is over.
+    Slow,
+    /// SIGKILL and a start on the same data, again and again until `for` is over.
+    CrashLoop,
+    /// SIGTERM and a start on the same data, of one node after the other.
+    Roll,
+    /// The same, and what starts is the next binary.
+    Upgrade,
+    /// Clients send it none of some operations until `for` is over.
+    Withhold,
 }
 
 /// What a fault is done to.

@@ -324,6 +324,7 @@ mod tests {
                 Term::Shape { value, .. } => {
                     *value = Distribution::WORDS[draw as usize % Distribution::WORDS.len()].1;
                 }
+                Term::Ops { value, .. } => *value = Ops::WORDS[draw as usize % Ops::WORDS.len()].1,
             }
         }
         manner

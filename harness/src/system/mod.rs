@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod client;
+pub mod gates;
 pub mod glimpse;
 pub mod mkraft;
 pub mod operator;
