@@ -244,7 +244,7 @@ async fn a_fault_on_each_fact_strikes_the_node_that_the_evidence_names() {
         let strike = info(&told, "pause", 0);
         assert_eq!(strike.outcome, Some(StrikeOutcome::Installed), "{fact}: {}", strike.detail);
         let (node, number) = cue(&strike.detail, fact);
-        assert_eq!(strike.nodes, [node.clone()], "{fact}: {}", strike.detail);
+        assert_eq!(strike.nodes, [&*node], "{fact}: {}", strike.detail);
         let shows = |line: &Line| line.node == node && proof(&line.event, number);
         assert!(scene.evidence().iter().any(shows), "{fact}: no line tells of {}", strike.detail);
         assert!(scene.is_whole(), "{fact}");
@@ -273,7 +273,7 @@ async fn whoever_is_elected_is_killed_after_its_line_again_and_again() {
         let strike = info(&told, "kill", round);
         assert_eq!(strike.outcome, Some(StrikeOutcome::Installed), "{}", strike.detail);
         let (node, term) = cue(&strike.detail, "elected");
-        assert_eq!(strike.nodes, [node.clone()]);
+        assert_eq!(strike.nodes, [&*node]);
         let elected = |line: &&Line| {
             line.node == node
                 && matches!(line.event, Event::Role { term: of, role: Role::Leader, .. } if of == term)
@@ -310,7 +310,7 @@ async fn a_choreography_is_danced_in_its_order_and_from_round_to_round() {
         let old = isolated.detail.split(' ').next().unwrap();
         let stopped = info(&told, "stop", first + 1);
         let (new, term) = cue(&stopped.detail, "elected");
-        assert_eq!(stopped.nodes, [new.clone()]);
+        assert_eq!(stopped.nodes, [&*new]);
         assert!(isolated.detail.contains(&format!("{old} <-> ")), "{}", isolated.detail);
         let elected = |line: &Line| {
             line.node == new

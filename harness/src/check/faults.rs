@@ -11,11 +11,11 @@ use crate::scenario::{Act, Faults, Hold, Step};
 ///
 /// Reads: the plan, and the nemesis' lines of the history. Fails: never: what did not happen broke nothing.
 /// Unknown: a fault was done that is not as planned, or too early; a step has no lines, or its outcome or that of a heal
-/// is indeterminate; every step with one fault and target was skipped, and of a swarm every step; or no round of a script
-/// got to its end, with every fault done and every fact there: so a trigger that never struck. A step that was skipped
-/// while others like it were done is told and does no harm: overlapping faults find their targets down already, and not
-/// every fact comes in every round. A fault that the end of the load undid before its time is done, and is counted as cut
-/// short. Cannot see: whether a fault hurt. Cost: O(steps).
+/// is indeterminate; every step with one fault and target was skipped; or no round of a script got to its end, with
+/// every fault done and every fact there: so a trigger that never struck. Of a swarm these two are only unknown if every
+/// step was skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
+/// find their targets down already, and not every fact comes in every round. A fault that the end of the load undid
+/// before its time is done, and is counted as cut short. Cannot see: whether a fault hurt. Cost: O(steps).
 pub fn faults(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let steps = &evidence.plan.steps;
@@ -67,7 +67,9 @@ pub fn faults(evidence: &Evidence) -> Verdict {
             }
         }
     }
-    unfinished(evidence, &strikes, &mut tally);
+    if !swarm || any == 0 {
+        unfinished(evidence, &strikes, &mut tally);
+    }
     for heal in evidence.history.strikes.iter().filter(|strike| &*strike.f == "heal") {
         let Some(completed) = &heal.completed else { continue };
         if completed.outcome == Some(StrikeOutcome::Indeterminate) {

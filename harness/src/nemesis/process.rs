@@ -127,7 +127,20 @@ async fn strike(aim: Aim, fault: Fault) -> Struck {
         return Struck::skipped(reason);
     }
     let told = sum_up(names, &at_once(nodes.iter().map(|(_, node)| (fault.act)(Arc::clone(node)))).await);
+    if let Some(ended_ns) = last_end(&nodes) {
+        aim.mark.done_at(ended_ns);
+    }
     struck(told, nodes, fault)
+}
+
+/// When the last of the struck processes ended, as the guard saw it; none while one lives.
+fn last_end(nodes: &[(u64, Arc<Node>)]) -> Option<u64> {
+    let end = |(start, node): &(u64, Arc<Node>)| {
+        let starts = node.starts();
+        let struck = (*start as usize).checked_sub(1).and_then(|place| starts.get(place))?;
+        struck.ending.as_ref().map(|ending| ending.at)
+    };
+    nodes.iter().map(end).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// Kills whichever node is seen to be writing a snapshot. It is stopped to be looked at: so what was seen of the
