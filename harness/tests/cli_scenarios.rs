@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use mkraft_harness::scenario::{FaultKind, Plan, Scenario};
+use mkraft_harness::scenario::{Act, FaultKind, Hold, Plan, Scenario};
 use predicates::prelude::*;
 use predicates::str::{contains, is_empty, starts_with};
 
@@ -72,7 +72,10 @@ fn no_fault_of_a_scenario_strikes_while_another_lasts() {
         for seed in 0..200 {
             let steps = Plan::of(&scenario, seed).steps;
             for pair in steps.windows(2).filter(|_| alone) {
-                let over = pair[0].at + pair[0].hold + margin;
+                let Act::Strike { hold: Hold::For(hold), .. } = pair[0].act else {
+                    panic!("{stem}: {:?}", pair[0])
+                };
+                let over = pair[0].at + hold + margin;
                 assert!(over <= pair[1].at, "{stem} with seed {seed}: {:?} and {:?}", pair[0], pair[1]);
             }
             let strikes = steps.len() as u64;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::evidence::{Evidence, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 use crate::history::{StrikeOutcome, StrikeRecord};
-use crate::scenario::Step;
+use crate::scenario::{Act, Step};
 
 /// Each step of the plan was done, and was seen to have been done.
 ///
@@ -35,7 +35,7 @@ pub fn faults(evidence: &Evidence) -> Verdict {
         *installed.entry(rule(step)).or_default() += u64::from(done);
     }
     let (mut done, mut skipped) = (0, 0);
-    for (number, step) in (0..).zip(steps) {
+    for (number, step) in (0..).zip(steps).filter(|(_, step)| matches!(step.act, Act::Strike { .. })) {
         tally.examined += 1;
         let alike = installed.get(&rule(step)).copied().unwrap_or(0);
         match outcome(number) {
@@ -86,7 +86,7 @@ fn unplanned(evidence: &Evidence, tally: &mut Tally) {
         let planned = |step: &Step| evidence.epoch_ns.saturating_add(step.at);
         let why = match step {
             None => format!("the plan ends at {}", count(evidence.plan.steps.len() as u64, "step")),
-            Some(step) if step.target != *target || !(heal || step.fault.to_string() == *strike.f) => {
+            Some(step) if !is_planned(step, &strike.f, target) => {
                 format!("the plan says {}", rule(step))
             }
             Some(step) if strike.invoked_at < planned(step) => {
@@ -111,7 +111,12 @@ fn unplanned(evidence: &Evidence, tally: &mut Tally) {
 
 /// What steps of one line of the scenario share.
 fn rule(step: &Step) -> String {
-    format!("{} {}", step.fault, step.target)
+    step.act.to_string()
+}
+
+/// Whether it is what the step does, or the undoing of it.
+fn is_planned(step: &Step, f: &str, target: &str) -> bool {
+    step.fault().is_some_and(|(fault, planned)| planned == target && (f == "heal" || fault.to_string() == f))
 }
 
 fn told(

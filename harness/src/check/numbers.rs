@@ -12,6 +12,7 @@ use super::evidence::{Act, Evidence};
 use super::measured::Measured;
 use super::recovery::recovery_seconds;
 use crate::history::{Ended, StrikeOutcome};
+use crate::scenario::Step;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Numbers {
@@ -72,8 +73,8 @@ impl Numbers {
                 Ended::Info => counts.info += 1,
             }
         }
-        for step in &evidence.plan.steps {
-            numbers.faults.entry(step.fault.to_string()).or_default().planned += 1;
+        for (fault, _) in evidence.plan.steps.iter().filter_map(Step::fault) {
+            numbers.faults.entry(fault.to_string()).or_default().planned += 1;
         }
         for strike in evidence.history.strikes.iter().filter(|strike| &*strike.f != "heal") {
             let strikes = numbers.faults.entry(strike.f.to_string()).or_default();

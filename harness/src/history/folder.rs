@@ -277,14 +277,7 @@ mod tests {
         let run = RunFolder::new(folder.path());
         run.write_info(&info()).unwrap();
         assert_eq!(run.read_info().unwrap(), info());
-        let step = |at| Step {
-            at,
-            fault: FaultKind::Kill,
-            target: "leader".into(),
-            manner: Manner::Plain,
-            hold: 2,
-            draw: 3,
-        };
+        let step = |at| Step::strike(at, FaultKind::Kill, "leader", Manner::Plain, 2, 3);
         let plan = Plan { steps: vec![step(1), step(2)] };
         run.write_plan(&plan).unwrap();
         assert_eq!(run.read_plan().unwrap(), plan);

@@ -17,8 +17,10 @@ use super::words::{Words, node_number};
 /// [`super::kinds`].
 pub const SECTIONS: &[Section] = &[SCENARIO, CLUSTER, WORKLOAD, EXPECT];
 
-pub const SCENARIO: Section =
-    Section { name: "a scenario", keys: &["name", "duration", "cluster", "workload", "faults", "expect"] };
+pub const SCENARIO: Section = Section {
+    name: "a scenario",
+    keys: &["name", "duration", "cluster", "workload", "keep", "faults", "expect"],
+};
 pub const CLUSTER: Section = Section {
     name: "`cluster`",
     keys: &[

@@ -2,16 +2,19 @@
 //!
 //! In: YAML and a seed. Out: [`Scenario`] and [`Plan`], plain values. Never: a process, a socket, a clock.
 
+mod fact;
 mod fields;
 mod kinds;
 mod limits;
 mod links;
 mod manner;
+mod name;
 mod plan;
 mod problem;
 mod read;
 mod rules;
 mod seed;
+mod step;
 mod tree;
 mod whom;
 mod words;
@@ -22,13 +25,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
 pub use manner::{Distribution, Healing, Manner};
-pub use plan::{Plan, PlanError, Step};
+pub use name::{Name, UnknownName};
+pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
 pub use seed::stream;
+pub use step::{Act, Heal, Hold, Step, UnknownHeal};
 pub use words::{FAULT_FORMS, FaultForm, HoldForm, LinksForm, UnknownTarget, UnknownWhom};
 
 /// A scenario as resolved: nothing is left to a default.
@@ -41,6 +47,7 @@ pub struct Scenario {
     /// How long faults and load go on; healing and the last reads come after.
     pub duration: Duration,
     pub workload: Workload,
+    pub keep: Keep,
     pub faults: Vec<FaultRule>,
     pub expect: Expect,
 }
@@ -98,6 +105,15 @@ pub enum Placement {
     Pinned,
     /// All clients ask this node (from 1); `n2` in YAML.
     Node(u32),
+}
+
+/// What no fault may take away: a strike that would is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    Nothing,
+    /// Voters that run and reach each other, and are a majority of each configuration in force.
+    Quorum,
 }
 
 /// One line under `faults:`.
@@ -192,6 +208,10 @@ pub enum Target {
     All,
     /// This one (from 1).
     Node(u32),
+    /// The one that the fact was about which was waited for.
+    It,
+    /// Those that an earlier move of this round of a script came to.
+    Named(Name),
 }
 
 /// What must have happened for the verdicts to mean anything, and how soon and how much must be served.

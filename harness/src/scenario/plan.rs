@@ -3,14 +3,12 @@
 //! In: a [`Scenario`] and a seed. Out: [`Plan`]; `plan.jsonl` and back. Never: what the cluster does: who leads
 //! when a fault strikes is found out then, and [`Step::draw`] decides among those that fit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::{Act, By, FaultRule, Heal, Name, Scenario, Schedule, Step, Target, UnknownWhom, seed};
 use rand_chacha::rand_core::Rng;
-use serde::{Deserialize, Serialize};
-
-use super::{FaultKind, FaultRule, Manner, Scenario, Schedule, UnknownWhom, seed};
 
 /// Strikes of one rule at most. Validation keeps the mean ten times lower, so that no seed comes near.
 const STRIKES_MAX: usize = 10_000;
@@ -25,22 +23,6 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Nanoseconds since the load began.
-    pub at: u64,
-    pub fault: FaultKind,
-    /// As in YAML: `leader`, `n1 -> others`; always parses as a [`Whom`](super::Whom) of the fault.
-    pub target: String,
-    #[serde(default, skip_serializing_if = "Manner::is_plain")]
-    pub manner: Manner,
-    /// Nanoseconds from doing to undoing.
-    pub hold: u64,
-    /// Decides among the nodes that fit the target when the fault strikes.
-    pub draw: u64,
-}
-
 /// A `plan.jsonl` that is not what a plan writes.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -48,6 +30,8 @@ pub enum PlanError {
     Step { file: String, line: usize, source: serde_json::Error },
     #[error("{file}:{line}: {source}")]
     Target { file: String, line: usize, source: UnknownWhom },
+    #[error("{file}:{line}: no step of this round before has the name `{name}`")]
+    Name { file: String, line: usize, name: Name },
     #[error("{file}:{line}: the step comes before the one above it: expected steps by time")]
     Order { file: String, line: usize },
     #[error("{file}:{line}: the last line has no end: the file is cut")]
@@ -81,6 +65,7 @@ impl Plan {
     /// `file` is what messages call the text.
     pub fn from_jsonl(file: &str, text: &str) -> Result<Plan, PlanError> {
         let mut steps: Vec<Step> = Vec::new();
+        let mut names = Names::default();
         for (line, json) in (1..).zip(text.split_inclusive('\n')) {
             let file = || file.to_owned();
             let json = json.strip_suffix('\n').ok_or_else(|| PlanError::Cut { file: file(), line })?;
@@ -89,17 +74,62 @@ impl Plan {
                 line,
                 source,
             })?;
-            step.fault.whom(&step.target).map_err(|source| PlanError::Target {
-                file: file(),
-                line,
-                source,
-            })?;
+            match names.check(&step) {
+                Ok(()) => {}
+                Err(Stranger::Target(source)) => {
+                    return Err(PlanError::Target { file: file(), line, source });
+                }
+                Err(Stranger::Name(name)) => return Err(PlanError::Name { file: file(), line, name }),
+            }
             if steps.last().is_some_and(|last| last.at > step.at) {
                 return Err(PlanError::Order { file: file(), line });
             }
             steps.push(step);
         }
         Ok(Plan { steps })
+    }
+}
+
+/// Which names the steps before have given, round by round.
+#[derive(Default)]
+struct Names(BTreeMap<(Option<u32>, u32), BTreeSet<Name>>);
+
+/// What a step speaks of and nobody knows.
+enum Stranger {
+    Target(UnknownWhom),
+    Name(Name),
+}
+
+impl Names {
+    /// That whatever `step` speaks of is there; and keeps its name.
+    fn check(&mut self, step: &Step) -> Result<(), Stranger> {
+        let known = self.0.entry((step.script, step.round)).or_default();
+        if let Some((fault, word)) = step.fault() {
+            let whom = fault.whom(word).map_err(Stranger::Target)?;
+            let strange = |target| match target {
+                Target::It => step.on.is_none(),
+                Target::Named(name) => !known.contains(&name),
+                _ => false,
+            };
+            if whom.targets().any(strange) {
+                return Err(Stranger::Target(fault.unknown(word)));
+            }
+        }
+        let by = match step.on.and_then(|watch| watch.by) {
+            Some(By::Named(name)) => Some(name),
+            _ => None,
+        };
+        let healed = match step.act {
+            Act::Heal(Heal::Named(name)) => Some(name),
+            _ => None,
+        };
+        match by.into_iter().chain(healed).find(|name| !known.contains(name)) {
+            Some(name) => Err(Stranger::Name(name)),
+            None => {
+                known.extend(step.name);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -114,14 +144,9 @@ fn purpose(rule: &FaultRule) -> String {
 
 fn strikes(rule: &FaultRule, duration: Duration, mut numbers: impl Rng, steps: &mut Vec<Step>) {
     let end = nanoseconds(duration);
-    let step = |at, draw| Step {
-        at,
-        fault: rule.kind,
-        target: rule.target.to_string(),
-        manner: rule.manner,
-        hold: nanoseconds(rule.hold),
-        draw,
-    };
+    let target = rule.target.to_string();
+    let hold = nanoseconds(rule.hold);
+    let step = |at, draw| Step::strike(at, rule.kind, target.as_str(), rule.manner, hold, draw);
     match rule.schedule {
         Schedule::At(at) => steps.push(step(nanoseconds(at), numbers.next_u64())),
         Schedule::Every { interval, jitter_percent } => {
@@ -152,6 +177,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Hold;
     use super::*;
 
     /// Each with a hold of its own, by which the tests know whose a step is.
@@ -170,6 +196,13 @@ mod tests {
 
     fn steps(faults: &[&str], seed: u64) -> Vec<Step> {
         Plan::of(&scenario(faults), seed).steps
+    }
+
+    fn hold(step: &Step) -> Hold {
+        match step.act {
+            Act::Strike { hold, .. } => hold,
+            Act::Heal(_) | Act::Wait => panic!("{step:?} is no fault"),
+        }
     }
 
     #[test]
@@ -199,7 +232,7 @@ mod tests {
             let mut rest = FAULTS.to_vec();
             rest.remove(gone);
             let expected: Vec<Step> =
-                all.iter().filter(|step| step.hold != nanoseconds(rule.hold)).cloned().collect();
+                all.iter().filter(|step| hold(step) != Hold::For(nanoseconds(rule.hold))).cloned().collect();
             assert!(expected.len() < all.len());
             assert_eq!(steps(&rest, 3), expected, "without {rule}");
         }
@@ -287,6 +320,15 @@ mod tests {
                 good.replace("kill", "cut").replace("leader", "leader <-> boss") + "\n",
                 "plan.jsonl:1: `leader <-> boss` are no links: expected a node or nodes such as leader or n2; a \
                  shape such as halves; or two sides, as in `leader -> others` or `clients <-> n1`",
+            ),
+            (
+                good.replace("leader", "it") + "\n",
+                "plan.jsonl:1: `it` is not a target: expected leader, follower, learner, spare, random, minority, \
+                 majority, snapshotting, all, or a node such as n2",
+            ),
+            (
+                "{\"at\":5,\"script\":0,\"heal\":\"boss\",\"draw\":7}\n".to_owned(),
+                "plan.jsonl:1: no step of this round before has the name `boss`",
             ),
             (
                 format!("{good}\n{}\n", good.replace(":5", ":4")),

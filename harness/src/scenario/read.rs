@@ -11,7 +11,7 @@ use super::problem::{Problem, one_of};
 use super::rules::{self, Bounds, Size};
 use super::tree::{self, Node, Value};
 use super::words::Words;
-use super::{Cluster, Expect, FaultRule, Pacing, Placement, Scenario, Workload, WorkloadKind};
+use super::{Cluster, Expect, FaultRule, Keep, Pacing, Placement, Scenario, Workload, WorkloadKind};
 
 pub const NODES_MAX: u32 = 15;
 pub const CLIENTS_MAX: u32 = 1_000;
@@ -146,6 +146,7 @@ impl<'a> Reader<'a> {
             fits.then(|| word.to_owned()).ok_or_else(problem)
         });
         let duration = fields.required("duration", "10s", |leaf| leaf.duration(MILLISECOND));
+        let keep = fields.read("keep", |leaf| leaf.one_of("keep", None)).or(Keep::Nothing);
         let _ = fields.required("workload", "{ kind: register }", |_| Ok(()));
         let parts =
             ["cluster", "workload", "faults", "expect"].map(|key| fields.node(key).map(|(_, value)| value));
@@ -168,6 +169,7 @@ impl<'a> Reader<'a> {
             cluster: cluster?,
             duration: bounds.duration?.value,
             workload: workload?,
+            keep: keep?.value,
             faults: faults?,
             expect: expect?,
         })

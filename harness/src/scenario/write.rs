@@ -20,7 +20,7 @@ struct Yaml<'a>(&'a Scenario);
 
 impl fmt::Display for Yaml<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scenario { name, claim, cluster, duration, workload, faults, expect } = self.0;
+        let Scenario { name, claim, cluster, duration, workload, keep, faults, expect } = self.0;
         writeln!(f, "# {claim}")?;
         writeln!(f, "name: {name}")?;
         writeln!(f, "duration: {}", show(*duration))?;
@@ -42,6 +42,7 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "  timeout: {}", show(workload.timeout))?;
         writeln!(f, "  connections: {}", workload.connections)?;
         particulars(f, workload.kind)?;
+        writeln!(f, "keep: {keep}")?;
         writeln!(f, "faults:{}", if faults.is_empty() { " []" } else { "" })?;
         for rule in faults {
             writeln!(f, "  - {rule}")?;
@@ -280,13 +281,14 @@ mod tests {
             let words = ("[a-z0-9][a-z0-9-]{0,20}", "[!-~é≥]([ -~é≥]{0,40}[!-~é≥])?");
             let rules = vec(rule(cluster.nodes, cluster.spares, duration_ms), 0..5);
             let expect = expect(duration_ms);
-            (words, Just(cluster.clone()), workload(cluster.nodes + cluster.spares), rules, expect).prop_map(
-                move |((name, claim), cluster, mut workload, faults, expect)| {
+            let keep =
+                proptest::sample::select(Keep::WORDS.iter().map(|(_, keep)| *keep).collect::<Vec<_>>());
+            (words, Just(cluster.clone()), workload(cluster.nodes + cluster.spares), (keep, rules), expect)
+                .prop_map(move |((name, claim), cluster, mut workload, (keep, faults), expect)| {
                     workload.rate = workload.rate.max(1_000);
                     let duration = Duration::from_millis(duration_ms);
-                    Scenario { name, claim, cluster, duration, workload, faults, expect }
-                },
-            )
+                    Scenario { name, claim, cluster, duration, workload, keep, faults, expect }
+                })
         })
     }
 
@@ -308,7 +310,7 @@ mod tests {
             prop_assert!(plan.steps.iter().all(|step| step.at < end));
             for rule in &scenario.faults {
                 let target = rule.target.to_string();
-                prop_assert!(plan.steps.iter().any(|step| step.fault == rule.kind && step.target == target));
+                prop_assert!(plan.steps.iter().any(|step| step.fault() == Some((rule.kind, &*target))));
             }
         }
     }
@@ -353,6 +355,7 @@ workload:
   connections: 2
   keys: 3
   mix: { read: 50, write: 35, cas: 15 }
+keep: nothing
 faults:
   - { at: 1s, kill: n1, down: 1s }
   - { at: 1s, cut: halves, heal: deliver, for: 2s }
