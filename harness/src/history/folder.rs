@@ -28,6 +28,9 @@ pub struct RunInfo {
     /// What the node's binary says of itself.
     pub node_version: String,
     pub node_binary: Binary,
+    /// The rules that a swarm drew from the seed, as lines under `faults:`; none where the scenario has its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drawn: Vec<String>,
     /// Wall clock, RFC 3339.
     pub started: String,
     /// Null when the run never came so far.
@@ -253,6 +256,7 @@ mod tests {
             harness_version: "0.1.0".into(),
             node_version: "mkraft-node 0.1.0".into(),
             node_binary: Binary { path: "/opt/mkraft-node".into(), xxh3: "00000000000000ab".into() },
+            drawn: vec!["{ at: 1s, kill: leader, down: 1s }".into()],
             started: "2024-05-06T07:08:09Z".into(),
             load_began_ns: Some(1),
             load_ended_ns: None,

@@ -5,7 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::fields::{Fields, Found, Leaf};
+use super::fields::{Fields, Found};
+use super::leaf::Leaf;
 use super::problem::Problem;
 use super::tree::{Node, Value};
 use super::words::FAULT_FORMS;

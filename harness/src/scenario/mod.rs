@@ -3,18 +3,26 @@
 //! In: YAML and a seed. Out: [`Scenario`] and [`Plan`], plain values. Never: a process, a socket, a clock.
 
 mod fact;
+mod faults;
 mod fields;
 mod kinds;
+mod leaf;
 mod limits;
 mod links;
 mod manner;
+mod moves;
 mod name;
+mod pinned;
 mod plan;
+mod planning;
 mod problem;
 mod read;
+mod rule;
 mod rules;
+mod schedule;
 mod seed;
 mod step;
+mod swarm;
 mod tree;
 mod whom;
 mod words;
@@ -33,6 +41,9 @@ pub use manner::{Distribution, Healing, Manner};
 pub use name::{Name, UnknownName};
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
+pub use rule::{
+    After, Choice, Deed, Fault, Faults, Move, On, Phase, Phases, Rule, Schedule, Script, Trigger, Weighted,
+};
 pub use seed::stream;
 pub use step::{Act, Heal, Hold, Step, UnknownHeal};
 pub use words::{FAULT_FORMS, FaultForm, HoldForm, LinksForm, UnknownTarget, UnknownWhom};
@@ -48,7 +59,7 @@ pub struct Scenario {
     pub duration: Duration,
     pub workload: Workload,
     pub keep: Keep,
-    pub faults: Vec<FaultRule>,
+    pub faults: Faults,
     pub expect: Expect,
 }
 
@@ -114,25 +125,6 @@ pub enum Keep {
     Nothing,
     /// Voters that run and reach each other, and are a majority of each configuration in force.
     Quorum,
-}
-
-/// One line under `faults:`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FaultRule {
-    pub schedule: Schedule,
-    pub kind: FaultKind,
-    pub target: Whom,
-    pub manner: Manner,
-    /// From doing to undoing: `for:` or `down:`; zero for what ends by itself.
-    pub hold: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
-    /// Once, this long after the start of the load.
-    At(Duration),
-    /// Again and again, first after one interval, each stretched or shrunk by up to `jitter_percent` of it.
-    Every { interval: Duration, jitter_percent: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

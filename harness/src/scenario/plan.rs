@@ -5,16 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::{Act, By, FaultRule, Heal, Name, Scenario, Schedule, Step, Target, UnknownWhom, seed};
-use rand_chacha::rand_core::Rng;
-
-/// Strikes of one rule at most. Validation keeps the mean ten times lower, so that no seed comes near.
-const STRIKES_MAX: usize = 10_000;
-
-/// Between strikes of one rule at least, however the jitter falls.
-const GAP_MIN_NS: u64 = 1_000_000;
+use super::{Act, By, Heal, Name, Scenario, Step, Target, UnknownWhom, planning};
 
 /// What the seed decided: a pure function of (scenario, seed). One line of `plan.jsonl` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,19 +31,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Each rule has a stream of numbers of its own, found by what the rule says and not by its place: taking
-    /// one rule away leaves the strikes of the others as they were.
     pub fn of(scenario: &Scenario, seed: u64) -> Plan {
-        let mut steps = Vec::new();
-        let mut alike: BTreeMap<String, u64> = BTreeMap::new();
-        for rule in &scenario.faults {
-            let purpose = purpose(rule);
-            let number = alike.entry(purpose.clone()).or_default();
-            strikes(rule, scenario.duration, seed::stream(seed, &purpose, *number), &mut steps);
-            *number += 1;
-        }
-        steps.sort_by_key(|step| step.at);
-        Plan { steps }
+        Plan { steps: planning::steps(scenario, seed) }
     }
 
     pub fn to_jsonl(&self) -> String {
@@ -133,51 +114,9 @@ impl Names {
     }
 }
 
-/// What the rule says, except how long a fault lasts: that may be shortened and it strikes as before.
-fn purpose(rule: &FaultRule) -> String {
-    let (when, time, jitter_percent) = match rule.schedule {
-        Schedule::At(at) => ("at", at, 0),
-        Schedule::Every { interval, jitter_percent } => ("every", interval, jitter_percent),
-    };
-    format!("fault {} {} {when} {} {jitter_percent}", rule.kind, rule.target, nanoseconds(time))
-}
-
-fn strikes(rule: &FaultRule, duration: Duration, mut numbers: impl Rng, steps: &mut Vec<Step>) {
-    let end = nanoseconds(duration);
-    let target = rule.target.to_string();
-    let hold = nanoseconds(rule.hold);
-    let step = |at, draw| Step::strike(at, rule.kind, target.as_str(), rule.manner, hold, draw);
-    match rule.schedule {
-        Schedule::At(at) => steps.push(step(nanoseconds(at), numbers.next_u64())),
-        Schedule::Every { interval, jitter_percent } => {
-            let mut at = 0;
-            for _ in 0..STRIKES_MAX {
-                at += gap(nanoseconds(interval), jitter_percent, numbers.next_u64());
-                let draw = numbers.next_u64();
-                if at >= end {
-                    break;
-                }
-                steps.push(step(at, draw));
-            }
-        }
-    }
-}
-
-/// `interval` stretched or shrunk by up to `jitter_percent` of it, evenly by `draw`; in whole numbers, which are
-/// the same everywhere.
-fn gap(interval: u64, jitter_percent: u32, draw: u64) -> u64 {
-    let reach = interval / 100 * u64::from(jitter_percent);
-    let within = (u128::from(draw) * (2 * u128::from(reach) + 1)) >> u64::BITS;
-    (interval - reach + within as u64).max(GAP_MIN_NS)
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("validation keeps durations within a day")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::Hold;
+    use super::super::{Faults, Hold, Rule};
     use super::*;
 
     /// Each with a hold of its own, by which the tests know whose a step is.
@@ -196,6 +135,17 @@ mod tests {
 
     fn steps(faults: &[&str], seed: u64) -> Vec<Step> {
         Plan::of(&scenario(faults), seed).steps
+    }
+
+    fn rules(faults: &[&str]) -> Vec<Rule> {
+        match scenario(faults).faults {
+            Faults::Rules(rules) => rules,
+            Faults::Swarm => panic!("{faults:?} are rules"),
+        }
+    }
+
+    fn lasting(rule: &Rule) -> Hold {
+        Hold::For(planning::nanoseconds(rule.faults()[0].hold.unwrap()))
     }
 
     fn hold(step: &Step) -> Hold {
@@ -228,11 +178,11 @@ mod tests {
     #[test]
     fn without_one_rule_the_others_strike_as_before() {
         let all = steps(&FAULTS, 3);
-        for (gone, rule) in scenario(&FAULTS).faults.iter().enumerate() {
+        for (gone, rule) in rules(&FAULTS).iter().enumerate() {
             let mut rest = FAULTS.to_vec();
             rest.remove(gone);
             let expected: Vec<Step> =
-                all.iter().filter(|step| hold(step) != Hold::For(nanoseconds(rule.hold))).cloned().collect();
+                all.iter().filter(|step| hold(step) != lasting(rule)).cloned().collect();
             assert!(expected.len() < all.len());
             assert_eq!(steps(&rest, 3), expected, "without {rule}");
         }
@@ -258,16 +208,6 @@ mod tests {
     fn without_jitter_strikes_come_at_the_interval_and_before_the_end() {
         let times: Vec<u64> = steps(&["{ every: 5s, kill: leader }"], 0).iter().map(|step| step.at).collect();
         assert_eq!(times, [5_000_000_000, 10_000_000_000, 15_000_000_000]);
-    }
-
-    #[test]
-    fn jitter_reaches_its_bounds_and_not_beyond() {
-        let second = 1_000_000_000;
-        assert_eq!(gap(second, 50, 0), second / 2);
-        assert_eq!(gap(second, 50, u64::MAX), second / 2 * 3);
-        assert_eq!(gap(second, 50, u64::MAX / 2), second);
-        assert_eq!(gap(second, 100, 0), GAP_MIN_NS);
-        assert_eq!(gap(second, 0, u64::MAX), second);
     }
 
     proptest::proptest! {

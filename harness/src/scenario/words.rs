@@ -296,6 +296,11 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// Whether it is one of the words: the others say themselves which nodes they are.
+    pub(super) fn is_listed(self) -> bool {
+        self.to_word().is_some()
+    }
+
     /// How many nodes of a cluster of `voters` and `spares` it can take at the most, as long as nobody changes the
     /// members; 0 when there are none such, and 1 of those of which nothing can be said beforehand.
     pub fn size(self, voters: u32, spares: u32) -> u32 {
