@@ -442,13 +442,20 @@ mod tests {
             });
         let wait = (on(room.nodes, vec![By::Other]), after());
         let wait = wait.prop_map(|(on, after)| Move { name: None, on: Some(on), after, deed: Deed::Wait });
+        let seen = on(room.nodes, vec![By::Other]).prop_map(|on| Move {
+            name: Some("seen".parse().unwrap()),
+            on: Some(on),
+            after: After::NOTHING,
+            deed: Deed::Wait,
+        });
         let heal = prop_oneof![Just(Heal::All), Just(Heal::Named(old))];
         let heal = (heal, after());
         let heal =
             heal.prop_map(|(heal, after)| Move { name: None, on: None, after, deed: Deed::Heal(heal) });
         let rest = vec(prop_oneof![wait, heal], 0..3);
-        (held, proptest::option::of(struck), rest)
-            .prop_map(|(held, struck, rest)| [held].into_iter().chain(struck).chain(rest).collect())
+        (held, proptest::option::of(seen), proptest::option::of(struck), rest).prop_map(
+            |(held, seen, struck, rest)| [held].into_iter().chain(seen).chain(struck).chain(rest).collect(),
+        )
     }
 
     fn script(room: &Room) -> impl Strategy<Value = Rule> + use<> {
