@@ -159,7 +159,12 @@ impl Script {
 
     async fn act(&mut self, number: u64, step: &Step, cue: Option<Seen>) -> Result<(), BookError> {
         let (fault, target, manner, hold) = match &step.act {
-            Act::Wait => return Ok(()),
+            Act::Wait => {
+                if let Some((name, seen)) = step.name.zip(cue) {
+                    self.known.named.insert(name, vec![seen.node]);
+                }
+                return Ok(());
+            }
             Act::Heal(heal) => return self.heal(*heal).await,
             Act::Strike { fault, target, manner, hold } => (*fault, target, *manner, *hold),
         };
