@@ -314,7 +314,8 @@ fn scenario_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
             paths.push(path);
         }
     }
-    paths.sort();
+    // By name, and not by path, in which a longer name may come before the shorter one that it begins with.
+    paths.sort_by(|one, other| one.file_stem().cmp(&other.file_stem()));
     Ok(paths)
 }
 
