@@ -10,18 +10,19 @@ mod progress;
 mod ready;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use self::course::Course;
-use self::interrupt::Interrupt;
-use crate::check::Overall;
+pub use self::interrupt::Interrupt;
+pub use self::prepare::{PrepareError, adopt};
+use crate::check::{Overall, Results};
 use crate::cli::{self, Exit, RunArgs};
 use crate::cluster::{self, Cluster, Layout, Wiring};
 use crate::collect::{Collection, collect};
 use crate::history::Recorder;
-use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
+use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, Origin, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
 use crate::scenario::{Plan, Scenario};
 use crate::system::{Mkraft, Settings};
@@ -50,7 +51,17 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
         if interrupt.came() {
             break;
         }
-        done.push(Run { scenario, args, system: &system, interrupt: interrupt.clone() }.carry_out().await?);
+        let run = Run {
+            scenario,
+            plan: Plan::of(scenario, args.seed),
+            seed: args.seed,
+            out: &args.out,
+            system: &system,
+            interrupt: interrupt.clone(),
+            replay_of: None,
+            aloud: true,
+        };
+        done.push(run.carry_out().await?);
     }
     if scenarios.len() > 1 {
         sum_up(&done, scenarios.len())?;
@@ -59,38 +70,48 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
     Ok(cli::worst(done.iter().map(|done| done.exit).chain(missing)))
 }
 
-/// One scenario with one seed.
-struct Run<'a> {
-    scenario: &'a Scenario,
-    args: &'a RunArgs,
-    system: &'a Mkraft,
-    interrupt: Interrupt,
+/// One scenario with one seed, and the plan of both or one that was recorded.
+pub struct Run<'a> {
+    pub scenario: &'a Scenario,
+    pub plan: Plan,
+    pub seed: u64,
+    /// Where its folder goes.
+    pub out: &'a Path,
+    pub system: &'a Mkraft,
+    pub interrupt: Interrupt,
+    /// The run that it is to repeat.
+    pub replay_of: Option<Origin>,
+    /// Tells how it goes, and its report; else the folder alone has them.
+    pub aloud: bool,
 }
 
 /// What became of a run.
-struct Done {
-    name: String,
+pub struct Done {
+    pub name: String,
     /// None when there is none.
-    folder: Option<PathBuf>,
-    exit: Exit,
+    pub folder: Option<PathBuf>,
+    pub exit: Exit,
+    /// None when it could not be judged.
+    pub results: Option<Results>,
 }
 
 impl Run<'_> {
-    async fn carry_out(&self) -> io::Result<Done> {
-        let (name, seed) = (&self.scenario.name, self.args.seed);
-        let plan = Plan::of(self.scenario, seed);
-        let prepared = prepare::prepare(&self.args.out, self.scenario, seed, &plan);
-        let folder = match prepared {
+    pub async fn carry_out(&self) -> io::Result<Done> {
+        let (name, seed) = (&self.scenario.name, self.seed);
+        let done = |folder, exit, results| Done { name: name.clone(), folder, exit, results };
+        let folder = match prepare::prepare(self.out, self.scenario, seed, &self.plan) {
             Ok(folder) => folder,
-            Err(error) => return Ok(Done { name: name.clone(), folder: None, exit: failed(&error)? }),
+            Err(error) => return Ok(done(None, failed(&error)?, None)),
         };
-        let mut errors = anstream::stderr();
-        writeln!(errors, "{name}, seed {seed}: {}", self.scenario.claim)?;
-        let exit = match self.fill(&folder, &plan).await {
-            Ok(collection) => judge(&folder, collection.as_ref())?,
-            Err(error) => failed(error.as_ref())?,
+        if self.aloud {
+            writeln!(anstream::stderr(), "{name}, seed {seed}: {}", self.scenario.claim)?;
+        }
+        let (exit, results) = match self.fill(&folder).await {
+            // Judging computes without a pause: other runs of this process go on meanwhile.
+            Ok(collection) => tokio::task::block_in_place(|| self.judge(&folder, collection.as_ref()))?,
+            Err(error) => (failed(error.as_ref())?, None),
         };
-        Ok(Done { name: name.clone(), folder: Some(folder.root().to_owned()), exit })
+        Ok(done(Some(folder.root().to_owned()), exit, results))
     }
 
     /// Runs the cluster and leaves in the folder all that a verdict needs. Fails only when the folder cannot be
@@ -98,7 +119,6 @@ impl Run<'_> {
     async fn fill(
         &self,
         folder: &RunFolder,
-        plan: &Plan,
     ) -> Result<Option<Collection>, Box<dyn std::error::Error + Send + Sync>> {
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let recorder = Arc::new(Recorder::create(&folder.history())?);
@@ -120,7 +140,7 @@ impl Run<'_> {
         match Cluster::start(self.system.clone(), &layout).await {
             Ok(cluster) => {
                 let cluster = Arc::new(cluster);
-                course::conduct(self, plan, &cluster, &recorder, &mut course).await;
+                course::conduct(self, &cluster, &recorder, &mut course).await;
                 let collected = collect(&cluster).await;
                 nodes = cluster.nodes().iter().map(|node| node_run(node)).collect();
                 course.notes.extend(collected.troubles());
@@ -136,7 +156,7 @@ impl Run<'_> {
         }
         recorder.flush()?;
         folder.write_info(&self.info(started, nodes, &course, recorder.lines()))?;
-        for note in &course.notes {
+        for note in course.notes.iter().filter(|_| self.aloud) {
             writeln!(anstream::stderr(), "note: {note}")?;
         }
         Ok(collection)
@@ -145,7 +165,7 @@ impl Run<'_> {
     fn info(&self, started: String, nodes: Vec<NodeRun>, course: &Course, history_lines: u64) -> RunInfo {
         RunInfo {
             scenario: self.scenario.name.clone(),
-            seed: self.args.seed,
+            seed: self.seed,
             harness_version: env!("CARGO_PKG_VERSION").to_owned(),
             node_version: self.system.version.clone(),
             node_binary: Binary {
@@ -161,23 +181,29 @@ impl Run<'_> {
             harness_failure: course.failure(),
             silent: course.silent.clone(),
             interrupted: self.interrupt.came(),
+            replay_of: self.replay_of.clone(),
         }
     }
-}
 
-/// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
-fn judge(folder: &RunFolder, collection: Option<&Collection>) -> io::Result<Exit> {
-    let judgement = match judging::judge(folder) {
-        Ok(judgement) => judgement,
-        Err(error) => return failed(&error),
-    };
-    // The verdict is the exit code too, whether or not somebody reads along.
-    let _ = judging::tell(&judgement.results, folder);
-    let overall = judgement.results.overall;
-    if let Some(collection) = collection {
-        collection.keep_data(overall != Overall::Holds)?;
+    /// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
+    fn judge(
+        &self,
+        folder: &RunFolder,
+        collection: Option<&Collection>,
+    ) -> io::Result<(Exit, Option<Results>)> {
+        let results = match judging::judge(folder) {
+            Ok(judgement) => judgement.results,
+            Err(error) => return Ok((failed(&error)?, None)),
+        };
+        if self.aloud {
+            // The verdict is the exit code too, whether or not somebody reads along.
+            let _ = judging::tell(&results, folder);
+        }
+        if let Some(collection) = collection {
+            collection.keep_data(results.overall != Overall::Holds)?;
+        }
+        Ok((judging::exit(results.overall), Some(results)))
     }
-    Ok(judging::exit(overall))
 }
 
 /// How the processes of a node went, for the judge.
@@ -212,7 +238,7 @@ fn unasked_endings(cluster: &Cluster) -> Vec<String> {
 fn sum_up(done: &[Done], asked: usize) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "\n{} of {asked} scenarios ran:", done.len())?;
-    for Done { name, folder, exit } in done {
+    for Done { name, folder, exit, .. } in done {
         let folder = folder.as_ref().map_or("no run folder".to_owned(), |path| path.display().to_string());
         writeln!(out, "  {:<14} {name:<28} {folder}", format!("{exit:?}").to_lowercase())?;
     }

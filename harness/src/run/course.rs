@@ -60,13 +60,7 @@ impl Course {
 }
 
 /// Load and faults for the scenario's duration; then, whatever happened: heal, wait, read a last time.
-pub async fn conduct(
-    run: &Run<'_>,
-    plan: &Plan,
-    cluster: &Arc<Cluster>,
-    recorder: &Arc<Recorder>,
-    course: &mut Course,
-) {
+pub async fn conduct(run: &Run<'_>, cluster: &Arc<Cluster>, recorder: &Arc<Recorder>, course: &mut Course) {
     if let Err(why) = ready(cluster, &run.interrupt).await {
         return course.fail(why);
     }
@@ -76,7 +70,7 @@ pub async fn conduct(
     let addresses: Vec<_> = cluster.client_addresses().into_iter().collect();
     let faults = Arc::new(AtomicU64::new(0));
     let book = book(recorder, &faults);
-    let load = Load::start(&run.scenario.workload, run.args.seed, &addresses, recorder.clone()).await;
+    let load = Load::start(&run.scenario.workload, run.seed, &addresses, recorder.clone()).await;
     let load = match load {
         Ok(load) => load,
         Err(why) => return course.fail(why),
@@ -88,12 +82,12 @@ pub async fn conduct(
         faults,
         load,
         watch: Watch::start(cluster.clone()),
-        progress: Progress::new(),
+        progress: Progress::new(run.aloud),
     };
     // In this order: no fault strikes before its time as counted from what `run.json` says.
     course.load_began_ns = Some(monotonic_ns());
     let began = Instant::now();
-    let left = stage.strike(plan, began, &book, course).await;
+    let left = stage.strike(&run.plan, began, &book, course).await;
     stage.heal(&book, left, course).await;
     stage.recover(course).await;
     stage.end(course).await;

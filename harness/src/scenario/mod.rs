@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use kinds::{Append, Bank, Counter, Lock, Register, Set, WorkloadKind};
+pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use links::{Links, Shape, Side, UnknownLinks};
 pub use manner::{Distribution, Healing, Manner};
 pub use plan::{Plan, PlanError, Step};
