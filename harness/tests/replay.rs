@@ -82,11 +82,7 @@ fn a_damaged_folder_is_refused_and_the_damage_is_named() {
             |run| edit(&run.join("scenario.yaml"), "name: ", "name: x"),
             "scenario beside it",
         ),
-        (
-            "a shorter scenario",
-            |run| edit(&run.join("scenario.yaml"), "duration: ", "duration: 1ms #"),
-            "after the end",
-        ),
+        ("a late step", |run| edit(&run.join("plan.jsonl"), r#""at":238"#, r#""at":99238"#), "after the end"),
     ];
     for (what, damage, expected) in damages {
         let folder = tempfile::tempdir().unwrap();

@@ -39,6 +39,30 @@ impl Count {
         Some((low, high))
     }
 
+    /// So few hits are unlikely where `rate` are hit, or more.
+    pub fn is_unlikely_at(self, rate: f64) -> bool {
+        let (n, rate) = (f64::from(self.of), rate.clamp(1e-6, 1.0 - 1e-6));
+        // Of no hit, one, two, ...: the lower tail of the binomial distribution.
+        let mut chance = (1.0 - rate).powf(n);
+        let mut all = chance;
+        for hits in 1..=self.hits {
+            let hits = f64::from(hits);
+            chance *= (n - hits + 1.0) / hits * rate / (1.0 - rate);
+            all += chance;
+        }
+        all < DOUBT
+    }
+
+    /// These are twenty times as likely where three quarters of `rate` are hit as where a quarter is: Wald's sequential
+    /// test (1945), by which a few hits in a row are enough, and one that came after misses is not.
+    pub fn shows(self, rate: f64) -> bool {
+        let (much, little) = (rate * 0.75, rate * 0.25);
+        let misses = f64::from(self.of - self.hits);
+        let weight =
+            f64::from(self.hits) * (much / little).ln() + misses * ((1.0 - much) / (1.0 - little)).ln();
+        self.hits > 0 && weight >= -DOUBT.ln()
+    }
+
     /// What to expect of the next try, when `before` tries' worth of a rate was believed already.
     pub fn expected(self, believed: f64, before: f64) -> f64 {
         (f64::from(self.hits) + believed * before) / (f64::from(self.of) + before)
@@ -48,7 +72,22 @@ impl Count {
 /// `8 of 10 (80 %, 95 % interval 49 % to 94 %)`
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.hits, self.of)?;
+        self.of(f, "")
+    }
+}
+
+/// `8 of 10 tries (80 %, 95 % interval 49 % to 94 %)`
+pub struct Tries(pub Count);
+
+impl fmt::Display for Tries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.of(f, if self.0.of == 1 { " try" } else { " tries" })
+    }
+}
+
+impl Count {
+    fn of(self, f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
+        write!(f, "{} of {}{what}", self.hits, self.of)?;
         let Some((low, high)) = self.interval() else { return Ok(()) };
         let percent = |rate: f64| (100.0 * rate).round() as u32;
         let rate = f64::from(self.hits) / f64::from(self.of);
@@ -112,8 +151,49 @@ mod tests {
     }
 
     #[test]
+    fn few_hits_are_unlikely_as_the_binomial_distribution_says() {
+        // P(X <= 1 | 10, 0.4) = 0.0464, P(X <= 1 | 9, 0.4) = 0.0705, P(X <= 2 | 20, 0.3) = 0.0355.
+        for (hits, of, rate, unlikely) in [
+            (1, 10, 0.4, true),
+            (1, 9, 0.4, false),
+            (2, 20, 0.3, true),
+            (3, 20, 0.3, false),
+            (0, 5, 0.5, true),
+            (0, 4, 0.5, false),
+            (0, 0, 0.9, false),
+            (5, 5, 1.0, false),
+        ] {
+            assert_eq!(Count { hits, of }.is_unlikely_at(rate), unlikely, "{hits} of {of} at {rate}");
+        }
+        for rate in [1.0, 0.6, 0.1] {
+            let tries = tries_to_doubt(rate);
+            assert!(Count { hits: 0, of: tries }.is_unlikely_at(rate / 2.0));
+            assert!(!Count { hits: 0, of: tries - 1 }.is_unlikely_at(rate / 2.0));
+        }
+    }
+
+    #[test]
+    fn a_rate_is_shown_by_hits_in_a_row_and_by_more_of_them_among_misses() {
+        for (hits, of, rate, shown) in [
+            (2, 2, 0.8, false),
+            (3, 3, 0.8, true),
+            (3, 4, 0.8, false),
+            (4, 5, 0.8, true),
+            (3, 3, 1.0, true),
+            (4, 6, 1.0, false),
+            (3, 6, 0.2, false),
+            (3, 5, 0.2, true),
+            (0, 0, 0.2, false),
+        ] {
+            assert_eq!(Count { hits, of }.shows(rate), shown, "{hits} of {of} at {rate}");
+        }
+    }
+
+    #[test]
     fn a_count_is_told_with_what_it_is_worth() {
         assert_eq!(Count { hits: 8, of: 10 }.to_string(), "8 of 10 (80 %, 95 % interval 49 % to 94 %)");
         assert_eq!(Count::default().to_string(), "0 of 0");
+        let tries = Tries(Count { hits: 0, of: 1 }).to_string();
+        assert_eq!(tries, "0 of 1 try (0 %, 95 % interval 0 % to 79 %)");
     }
 }

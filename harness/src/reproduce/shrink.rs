@@ -184,7 +184,7 @@ impl Shrinking {
             Outcome::Failed => Answer::Failed,
         };
         let heard = self.search.answer(it.number, answer, attempt.took);
-        if matches!(heard, Heard::Taken | Heard::GivenUp | Heard::Counted { .. }) {
+        if matches!(heard, Heard::Taken | Heard::TakenBack | Heard::GivenUp | Heard::Counted { .. }) {
             self.progress.event(&it, heard, &self.search)?;
         }
         match (&attempt.outcome, &attempt.folder) {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use humantime::format_duration;
 
 use super::attempt::words;
+use super::rate::Tries;
 use super::search::{End, Heard, Known, Search, Standing, Try};
 use crate::scenario::Scenario;
 
@@ -51,6 +52,7 @@ impl Progress {
                 let word = if hit { "violated" } else { "missed" };
                 format!("{word:<10} {how}: {} so far", best.fresh)
             }
+            Heard::TakenBack => format!("back       {how}: it violates too seldom"),
             Heard::Missed | Heard::Nothing => return Ok(()),
         };
         self.plain_next = Instant::now() + PLAIN_INTERVAL;
@@ -129,7 +131,7 @@ impl Result<'_> {
             }
             None => line(format!("NOT REPRODUCED  {}: its plan did not violate {wanted} again", self.run)),
         }
-        line(format!("The recorded plan violates it in {} tries", recorded.fresh));
+        line(format!("The recorded plan violates it in {}", Tries(recorded.fresh)));
         let took = format_duration(Duration::from_secs(self.took.as_secs()));
         line(format!("{} tries in {took}; {}", self.search.standing().tries, self.why()));
         for Other { checks, how, folder } in others {
@@ -196,7 +198,7 @@ fn how_often(found: &Known) -> String {
             "in {} of the tries by which it was found, and there was no time for more",
             found.taken.hits
         ),
-        _ => format!("in {} tries", found.fresh),
+        _ => format!("in {}", Tries(found.fresh)),
     }
 }
 
