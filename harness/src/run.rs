@@ -24,7 +24,7 @@ use crate::collect::{Collection, collect};
 use crate::history::Recorder;
 use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, Origin, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
-use crate::scenario::{Plan, Scenario};
+use crate::scenario::{Faults, Plan, Rule, Scenario};
 use crate::system::{Mkraft, Settings};
 
 /// Runs each scenario in turn; the exit is the worst of them.
@@ -162,6 +162,14 @@ impl Run<'_> {
         Ok(collection)
     }
 
+    /// What a swarm drew: the rules of any other scenario stand in it.
+    fn drawn(&self) -> Vec<String> {
+        match &self.scenario.faults {
+            Faults::Rules(_) => Vec::new(),
+            Faults::Swarm => self.scenario.drawn(self.seed).iter().map(Rule::to_string).collect(),
+        }
+    }
+
     fn info(&self, started: String, nodes: Vec<NodeRun>, course: &Course, history_lines: u64) -> RunInfo {
         RunInfo {
             scenario: self.scenario.name.clone(),
@@ -172,6 +180,7 @@ impl Run<'_> {
                 path: self.system.program.display().to_string(),
                 xxh3: self.system.digest.clone(),
             },
+            drawn: self.drawn(),
             started,
             load_began_ns: course.load_began_ns,
             load_ended_ns: course.load_ended_ns,

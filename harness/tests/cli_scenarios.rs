@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use mkraft_harness::scenario::{FaultKind, Plan, Scenario};
+use mkraft_harness::scenario::{Act, FaultKind, Hold, Plan, Rule, Scenario};
 use predicates::prelude::*;
 use predicates::str::{contains, is_empty, starts_with};
 
@@ -67,12 +67,16 @@ fn no_fault_of_a_scenario_strikes_while_another_lasts() {
     };
     let margin = 500_000_000;
     for (stem, scenario) in scenarios() {
-        let alone = scenario.faults.iter().all(|rule| takes_down(rule.kind))
+        let rules = scenario.drawn(0);
+        let alone = rules.iter().flat_map(Rule::faults).all(|fault| takes_down(fault.kind))
             && scenario.expect.snapshots_installed_min == 0;
         for seed in 0..200 {
             let steps = Plan::of(&scenario, seed).steps;
             for pair in steps.windows(2).filter(|_| alone) {
-                let over = pair[0].at + pair[0].hold + margin;
+                let Act::Strike { hold: Hold::For(hold), .. } = pair[0].act else {
+                    panic!("{stem}: {:?}", pair[0])
+                };
+                let over = pair[0].at + hold + margin;
                 assert!(over <= pair[1].at, "{stem} with seed {seed}: {:?} and {:?}", pair[0], pair[1]);
             }
             let strikes = steps.len() as u64;

@@ -70,7 +70,7 @@ impl Scene {
         };
         let hold = if stop_after == 2 { DEADLINE } else { POLL };
         let hold = hold.as_nanos() as u64;
-        let step = Step { at: 0, fault, target: target.into(), manner: Manner::Plain, hold, draw: 3 };
+        let step = Step::strike(0, fault, target, Manner::Plain, hold, 3);
         let plan = Plan { steps: vec![step] };
         let run = nemesis::run(&plan, Instant::now(), Arc::clone(&self.cluster), book, stopped);
         let left = tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap();

@@ -213,7 +213,7 @@ fn book() -> (Book, Lines) {
 
 fn step(at_ms: u64, fault: FaultKind, target: &str, hold_ms: u64) -> Step {
     let (at, hold) = (at_ms * 1_000_000, hold_ms * 1_000_000);
-    Step { at, fault, target: target.into(), manner: Manner::Plain, hold, draw: 7 }
+    Step::strike(at, fault, target, Manner::Plain, hold, 7)
 }
 
 #[tokio::test(flavor = "multi_thread")]

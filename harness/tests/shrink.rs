@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use broken_node::{Place, kept_run, text};
-use mkraft_harness::scenario::Scenario;
+use mkraft_harness::scenario::{Plan, Scenario};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -31,7 +31,8 @@ fn a_search_that_is_interrupted_writes_what_it_has_and_that_can_be_run() {
     let shrunk = Scenario::load(&file).unwrap();
     assert!(shrunk.claim.starts_with("Violates no-crash in "), "{}", shrunk.claim);
     assert!(shrunk.claim.ends_with("shrunk from broken-5."), "{}", shrunk.claim);
-    let faults: Vec<String> = shrunk.faults.iter().map(|rule| rule.target.to_string()).collect();
+    let plan = Plan::of(&shrunk, 77).steps;
+    let faults: Vec<_> = plan.iter().map(|step| step.fault().unwrap().1).collect();
     assert_eq!(faults, ["n1"], "the kill alone is needed");
     assert!(shrunk.duration < Scenario::load(recorded.join("scenario.yaml")).unwrap().duration);
     let left =

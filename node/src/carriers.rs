@@ -115,6 +115,16 @@ impl Sender {
 
 type Failure = Box<dyn std::error::Error>;
 
+/// The leader begins again with what could not be kept or was not what it sent; what cannot be known to be durable
+/// ends the node.
+fn failure(error: Failure, position: Position) -> Event {
+    tracing::warn!(error = with_causes(&*error), "failed to receive a snapshot");
+    match error.downcast::<StorageError>() {
+        Ok(error) if matches!(*error, StorageError::Sync { .. }) => Event::Failed(*error),
+        _ => Event::Unreceived(position),
+    }
+}
+
 /// Writes chunks that count, and in the end reads the machine whose state they were.
 struct Keeper {
     snapshots: Snapshots,
@@ -132,9 +142,8 @@ impl Keeper {
                     self.inbox.deliver(Event::Received { snapshot, machine: Box::new(machine) });
                 }
                 Err(error) => {
-                    tracing::warn!(error = with_causes(&*error), "failed to receive a snapshot");
                     self.running = None;
-                    self.inbox.deliver(Event::Unreceived(position));
+                    self.inbox.deliver(failure(error, position));
                 }
             }
             count.fetch_sub(1, Ordering::Relaxed);

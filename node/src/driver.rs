@@ -1,24 +1,26 @@
 //! Order in time: the one loop that joins raft, storage, machine and transport.
 //!
-//! In: [`Event`]s from a bounded inbox, and the passing of time. Out: effects, carried out in the order of
-//! their fields. Never: an answer before its reason is durable, or a second try of a failed sync. Whatever
+//! In: [`Event`]s from a bounded inbox, and the passing of time. Out: effects, carried out in the order that
+//! `carrying` gives. Never: an answer before its reason is durable, or a second try of a failed sync. Whatever
 //! events are there are stepped together, so that they share one write and one sync (group commit).
 
 mod answers;
 mod carrying;
 mod disk;
+mod event;
 mod inbox;
 mod requests;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use mkraft_proto::evidence;
-use mkraft_proto::v1::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 pub use disk::WriteFn;
+pub use event::{Event, Members, Operation, ReadFrom, Respond};
 pub use inbox::{Arrivals, Inbox};
 
 use answers::answer;
@@ -29,10 +31,9 @@ use requests::{Pending, Requests};
 use crate::acts::Acts;
 use crate::carriers::Carriers;
 use crate::events::{self, EventLog, EventsError};
-use crate::machine::{Answer, KeyValue, Machine, Query, Reading};
+use crate::machine::{KeyValue, Machine};
 use crate::raft::{
-    Change, Configuration, Effects, Index, Initial, Input, Message, NodeId, Options, Position, Proposal,
-    Raft, RequestId, Snapshot, Status,
+    Effects, Index, Initial, Input, Options, Position, Proposal, Raft, RequestId, Snapshot, Status,
 };
 use crate::storage::{Snapshots, StorageError};
 use crate::transport::{NodeStatus, Outbox};
@@ -42,101 +43,8 @@ const BATCH_EVENTS_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait for the state; beyond it, reads are refused as busy.
 const WAITING_ANSWERS_MAX: usize = 1 << 16;
-
-/// What reaches the driver from outside.
-pub enum Event {
-    Message(Message),
-    /// A chunk of a snapshot, and its bytes.
-    Chunk {
-        message: Message,
-        data: Vec<u8>,
-    },
-    /// The running write is durable, or it failed; None: the thread that writes has panicked.
-    Written(Option<Result<(), StorageError>>),
-    /// The snapshot that was asked for is on the disk, or it failed.
-    Taken(Result<Snapshot, StorageError>),
-    /// A snapshot of the leader's is on the disk, and this is the machine whose state it holds.
-    Received {
-        snapshot: Snapshot,
-        machine: Box<Machine<KeyValue>>,
-    },
-    /// It could not be kept, or was not what was sent.
-    Unreceived(Position),
-    /// A command for the state machine.
-    Write {
-        payload: Arc<[u8]>,
-        respond: Respond<Answer>,
-    },
-    Read {
-        query: Query,
-        from: ReadFrom,
-        respond: Respond<Reading>,
-    },
-    /// What an operator asks; answered with the configuration in force afterwards.
-    Operate {
-        operation: Operation,
-        respond: Respond<Members>,
-    },
-    /// End cleanly.
-    Stop {
-        reason: String,
-    },
-}
-
-/// Whose state answers a read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReadFrom {
-    /// The leader's; linearizable.
-    Leader,
-    /// This node's, once it holds all that the leader says it must; linearizable.
-    Here,
-    /// This node's, as it is.
-    Stale,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// Only tells.
-    Members,
-    Change(Change),
-    /// Without a target, to the voter that is furthest.
-    Transfer(Option<NodeId>),
-    /// Of this node, whether it leads or not: takes a snapshot now.
-    Compact,
-}
-
-/// What an operator is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Members {
-    /// Of the entry that holds the configuration; 0 for the one the cluster began with.
-    pub index: Index,
-    pub configuration: Configuration,
-    /// Who leads, as far as this node knows.
-    pub leader: Option<NodeId>,
-    /// What this node's newest snapshot stands for.
-    pub snapshot: Index,
-}
-
-pub type Respond<T> = oneshot::Sender<Result<T, Error>>;
-
-impl Event {
-    /// What a peer said.
-    pub fn message(&self) -> Option<&Message> {
-        match self {
-            Event::Message(message) | Event::Chunk { message, .. } => Some(message),
-            _ => None,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Event::Message(message) => message.size(),
-            Event::Chunk { data, .. } => data.len(),
-            Event::Write { payload, .. } => payload.len(),
-            _ => 0,
-        }
-    }
-}
+/// Operators who wait for the next snapshot; more are refused as busy.
+const COMPACTING_MAX: usize = 1 << 10;
 
 /// Why a node ends that nobody asked to.
 #[derive(Debug, thiserror::Error)]
@@ -244,20 +152,12 @@ impl Driver {
         let mut next_tick = Instant::now() + self.tick;
         let mut stopping = None::<Stopping>;
         loop {
-            // Before anything is sent: a lease counts from then.
-            self.raft.step(Input::Clock(self.clock()));
-            let mut next = match self.inbox.next(next_tick.saturating_duration_since(Instant::now())) {
+            let first = match self.inbox.next(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(event) => Some(event),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return self.stop("nobody can reach this node".into()),
             };
-            let mut batch = Batch::default();
-            while let Some(event) = next {
-                batch.bytes += event.bytes();
-                batch.events += 1;
-                self.take(event, &mut batch);
-                next = if batch.is_full() { None } else { self.inbox.next_now() };
-            }
+            let mut batch = self.gather(first);
             // After the messages: a node that was stopped hears its leader before it counts the time.
             // However many ticks were missed, it counts one.
             if Instant::now() >= next_tick {
@@ -302,6 +202,21 @@ impl Driver {
         }
     }
 
+    /// Takes what is there to be taken, `next` first.
+    fn gather(&mut self, mut next: Option<Event>) -> Batch {
+        let mut batch = Batch::default();
+        while let Some(event) = next {
+            // Before each: it may have come after a wait, or this process may have been stopped since the one before,
+            // and a lease that ended meanwhile answers nobody.
+            self.raft.step(Input::Clock(self.clock()));
+            batch.bytes += event.bytes();
+            batch.events += 1;
+            self.take(event, &mut batch);
+            next = if batch.is_full() { None } else { self.inbox.next_now() };
+        }
+        batch
+    }
+
     /// A snapshot counts once the log on the disk holds its position: a boot would take it for one that was received
     /// and never taken in.
     fn take_in_snapshot(&mut self, batch: &mut Batch) -> Result<bool, DriverError> {
@@ -341,9 +256,13 @@ impl Driver {
                 let position = snapshot.position;
                 self.step(Input::Received(snapshot), &mut batch.effects);
                 if batch.effects.install.as_ref().is_some_and(|chosen| chosen.position == position) {
+                    // It takes the place of one that is gathered, and not of one that is being written.
+                    let writing = self.writes.installing();
+                    self.arrived.retain(|(arrived, _)| Some(*arrived) == writing);
                     self.arrived.push((position, machine));
                 }
             }
+            Event::Failed(error) => batch.written = Some(Err(error)),
             Event::Unreceived(position) => self.step(Input::Unreceived(position), &mut batch.effects),
             Event::Write { payload, respond } => {
                 let unwritten = self.writes.gathered_bytes();
@@ -379,6 +298,10 @@ impl Driver {
         if self.raft.is_compacted() {
             return answer(respond, Ok(self.members()));
         }
+        self.compacting.retain(|respond| !respond.is_closed());
+        if self.compacting.len() >= COMPACTING_MAX {
+            return answer(respond, Err(self.requests.busy()));
+        }
         self.step(Input::Compact, &mut batch.effects);
         self.compacting.push(respond);
     }
@@ -403,9 +326,11 @@ impl Driver {
     /// However long it takes: a node that has said that it stopped must not have a write under way. Who will not
     /// wait for a disk that hangs has SIGKILL.
     fn finish_write(&mut self) -> Result<(), DriverError> {
-        let mut patience = Some(self.hand_over_within);
+        let mut patience = Some(Instant::now() + self.hand_over_within);
         while self.writes.is_running() {
-            match self.inbox.next(patience.unwrap_or(Duration::MAX)) {
+            let left = patience.map(|until| until.saturating_duration_since(Instant::now()));
+            match self.inbox.next(left.unwrap_or(Duration::MAX)) {
+                Ok(Event::Failed(error)) => return Err(error.into()),
                 Ok(Event::Written(Some(result))) => self.written(result, &mut Effects::default())?,
                 Ok(Event::Written(None)) => panic!("the thread that writes has panicked"),
                 Ok(_) => {}
@@ -450,82 +375,9 @@ struct Batch {
 }
 
 impl Batch {
+    /// After a failure nothing more is answered.
     fn is_full(&self) -> bool {
-        self.events >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX || self.stop.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mkraft_proto::v1::ErrorCode;
-
-    use super::answers::RETRY_AFTER_MIN;
-    use super::requests::UNCOMMITTED_BYTES_MAX;
-    use super::*;
-    use crate::storage::{self, Storage};
-
-    #[test]
-    fn commands_are_refused_as_busy_beyond_their_bytes_until_those_before_are_settled() {
-        let folder = tempfile::tempdir().unwrap();
-        let id = NodeId(1);
-        let (mut storage, _) = Storage::open(folder.path(), id, storage::Options::default()).unwrap();
-        let voters = [id, NodeId(2)].into();
-        let options = Options {
-            id,
-            election_ticks: 10,
-            heartbeat_ticks: 1,
-            append_bytes_max: 1 << 20,
-            inflight_bytes_max: 1 << 20,
-            uncommitted_entries_max: 1 << 10,
-            compact_entries: 1 << 20,
-            compact_bytes: 1 << 30,
-            tail_entries: 0,
-            tail_bytes: 0,
-            chunk_bytes: 1 << 10,
-            chunks_per_tick: 1,
-            chunks_inflight_max: 1,
-            promote_lag_entries_max: 1,
-            patience: 0,
-            lease: None,
-            seed: 1,
-        };
-        let (own, inbox) = Inbox::new();
-        let parts = Parts {
-            options,
-            initial: Initial {
-                configuration: Configuration { voters, ..Configuration::default() },
-                ..Initial::default()
-            },
-            tick: Duration::from_millis(1),
-            snapshots: storage.snapshots(),
-            write: Box::new(move |write| storage.write(write)),
-            machine: Machine::new(KeyValue::default()),
-            events: None,
-            own,
-            inbox,
-            outbox: Outbox::default(),
-        };
-        let (mut driver, _status) = Driver::new(parts).unwrap();
-        let large = 1 << 20;
-        for round in 0..2 {
-            let mut batch = Batch::default();
-            let mut write = |driver: &mut Driver| {
-                let (respond, response) = oneshot::channel();
-                driver.take(Event::Write { payload: vec![0; large].into(), respond }, &mut batch);
-                response
-            };
-            let mut taken: Vec<_> = (0..UNCOMMITTED_BYTES_MAX / large).map(|_| write(&mut driver)).collect();
-            let busy = write(&mut driver).try_recv().unwrap().unwrap_err();
-            assert_eq!(busy.code(), ErrorCode::Busy, "round {round}");
-            assert!(busy.retry_after_ms >= RETRY_AFTER_MIN.as_millis() as u32, "{busy:?}");
-            assert!(taken.iter_mut().all(|response| response.try_recv().is_err()), "answered too early");
-            // This node does not lead, and says so to each.
-            driver.step(Input::Propose(std::mem::take(&mut batch.proposals)), &mut batch.effects);
-            driver.carry_out(batch.effects).unwrap();
-            for mut response in taken {
-                assert_eq!(response.try_recv().unwrap().unwrap_err().code(), ErrorCode::NotLeader);
-            }
-            assert_eq!(driver.requests.uncommitted_bytes(), 0);
-        }
+        let ends = self.stop.is_some() || matches!(self.written, Some(Err(_)));
+        ends || self.events >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 }

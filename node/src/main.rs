@@ -8,11 +8,11 @@ use clap::{Parser, Subcommand};
 use mkraft_node::causes::with_causes;
 use mkraft_node::client::{self, KvArgs, Nodes, Outcome};
 use mkraft_node::config::{Config, Flags};
-use mkraft_node::driver::{Driver, Inbox, Parts};
+use mkraft_node::driver::{Driver, Event, Inbox, Parts};
 use mkraft_node::events::{self, EventLog};
 use mkraft_node::machine::{KeyValue, Machine};
 use mkraft_node::raft::{Configuration, Initial};
-use mkraft_node::storage::{self, Storage};
+use mkraft_node::storage::{self, Storage, StorageError};
 use mkraft_node::transport::{Outbox, Transport};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -132,12 +132,22 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let (driver, status) = Driver::new(parts)?;
     tracing::info!(id = %config.id, listen = %config.listen, "up");
 
+    let to_driver = inbox.clone();
     let transport = Transport {
         id: config.id,
         peers: config.peers.clone(),
         folder,
         met: known.folders().clone(),
-        meet: Box::new(move |peer, folder| Ok(known.meet(peer, folder)?)),
+        meet: Box::new(move |peer, folder| {
+            let first = known.meet(peer, folder);
+            first.map_err(|error| {
+                let told = with_causes(&error);
+                if matches!(error, StorageError::Sync { .. }) {
+                    to_driver.deliver(Event::Failed(error));
+                }
+                told.into()
+            })
+        }),
         inbox: inbox.clone(),
         outbox,
         status,

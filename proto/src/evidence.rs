@@ -93,6 +93,16 @@ pub enum EntryKind {
     Config,
 }
 
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            EntryKind::Noop => "noop",
+            EntryKind::Command => "command",
+            EntryKind::Config => "config",
+        })
+    }
+}
+
 /// `[term, kind, digest]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Appended(pub u64, pub EntryKind, pub Digest);

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::evidence::{Evidence, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
 use crate::history::{StrikeOutcome, StrikeRecord};
-use crate::scenario::Step;
+use crate::scenario::{Act, Faults, Step};
 
 /// Each step of the plan was done, and was seen to have been done.
 ///
 /// Reads: the plan, and the nemesis' lines of the history. Fails: never: what did not happen broke nothing.
 /// Unknown: a fault was done that is not as planned, or too early; a step has no lines, or its outcome or that of a heal is indeterminate; or every step with one fault and target was
-/// skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
+/// skipped; of a swarm, every step was. A step that was skipped while others like it were done is told and does no harm: overlapping faults
 /// find their targets down already. Cannot see: whether a fault hurt. Cost: O(steps).
 pub fn faults(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
@@ -34,10 +34,13 @@ pub fn faults(evidence: &Evidence) -> Verdict {
         let done = outcome(number) == Some(StrikeOutcome::Installed);
         *installed.entry(rule(step)).or_default() += u64::from(done);
     }
+    // Nobody has asked for what a swarm draws: it has shown something when any of it was done.
+    let swarm = evidence.scenario.faults == Faults::Swarm;
+    let any = installed.values().sum::<u64>();
     let (mut done, mut skipped) = (0, 0);
-    for (number, step) in (0..).zip(steps) {
+    for (number, step) in (0..).zip(steps).filter(|(_, step)| matches!(step.act, Act::Strike { .. })) {
         tally.examined += 1;
-        let alike = installed.get(&rule(step)).copied().unwrap_or(0);
+        let alike = if swarm { any } else { installed.get(&rule(step)).copied().unwrap_or(0) };
         match outcome(number) {
             Some(StrikeOutcome::Installed) => done += 1,
             Some(StrikeOutcome::Skipped) if alike > 0 => {
@@ -86,7 +89,7 @@ fn unplanned(evidence: &Evidence, tally: &mut Tally) {
         let planned = |step: &Step| evidence.epoch_ns.saturating_add(step.at);
         let why = match step {
             None => format!("the plan ends at {}", count(evidence.plan.steps.len() as u64, "step")),
-            Some(step) if step.target != *target || !(heal || step.fault.to_string() == *strike.f) => {
+            Some(step) if !is_planned(step, &strike.f, target) => {
                 format!("the plan says {}", rule(step))
             }
             Some(step) if strike.invoked_at < planned(step) => {
@@ -111,7 +114,12 @@ fn unplanned(evidence: &Evidence, tally: &mut Tally) {
 
 /// What steps of one line of the scenario share.
 fn rule(step: &Step) -> String {
-    format!("{} {}", step.fault, step.target)
+    step.act.to_string()
+}
+
+/// Whether it is what the step does, or the undoing of it.
+fn is_planned(step: &Step, f: &str, target: &str) -> bool {
+    step.fault().is_some_and(|(fault, planned)| planned == target && (f == "heal" || fault.to_string() == f))
 }
 
 fn told(

@@ -134,8 +134,9 @@ impl Reader<'_> {
                 None
             }
             _ if !begun => Some("expected the file to begin with a `boot` line".to_owned()),
+            Event::Append { entries, .. } if entries.is_empty() => Some("an append of no entry".to_owned()),
             Event::Append { first, entries, recovered: true } => match open.owed {
-                Some((owed, last)) if *first == owed && !entries.is_empty() => {
+                Some((owed, last)) if *first == owed => {
                     let next = owed.saturating_add(entries.len() as u64);
                     open.owed = (next <= last).then_some((next, last));
                     let until = next.saturating_sub(1);

@@ -95,7 +95,7 @@ impl Positions {
             self.others.insert((index, term), seen);
             return None;
         };
-        let differs = before.entry.digest != seen.entry.digest
+        let differs = before.entry != seen.entry
             || (before.chain != seen.chain && before.chain != 0 && seen.chain != 0);
         if before.chain == 0 && !differs {
             before.chain = seen.chain;
@@ -107,7 +107,7 @@ impl Positions {
 fn difference(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> Finding {
     let (one, other) = (evidence.name(before.node), evidence.name(seen.node));
     let term = seen.entry.term;
-    let text = if before.entry.digest != seen.entry.digest {
+    let text = if before.entry != seen.entry {
         format!("{one} and {other} hold different entries at index {index} of term {term}")
     } else {
         format!("{one} and {other} share entry {index} of term {term}, and their logs below it differ")
@@ -115,8 +115,9 @@ fn difference(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> Fi
     let told = |seen: &Seen| -> Option<Witness> {
         let boot = evidence.nodes[seen.node.0 as usize].file(seen.place as usize)?;
         let text = format!(
-            "{}: entry {index}, term {term}, digest {}, log up to it {:016x}",
+            "{}: entry {index}, {} of term {term}, digest {}, log up to it {:016x}",
             evidence.name(seen.node),
+            seen.entry.kind,
             seen.entry.digest,
             seen.chain
         );
@@ -134,7 +135,7 @@ fn difference(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> Fi
 /// See [`About::Conflict`]. Follows both nodes anew.
 fn lost_at(evidence: &Evidence, index: u64, before: &Seen, seen: &Seen) -> (u64, u64) {
     let term = |entry: Entry| u64::from(entry.term);
-    let below = (before.entry.digest == seen.entry.digest).then(|| {
+    let below = (before.entry == seen.entry).then(|| {
         let (one, other) = (log_with(evidence, index, before)?, log_with(evidence, index, seen)?);
         let parted = one.parts_from(&other, index)?;
         let terms = |index| Some((index, term(one.get(index)?.entry), term(other.get(index)?.entry)));

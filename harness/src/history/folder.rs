@@ -28,6 +28,9 @@ pub struct RunInfo {
     /// What the node's binary says of itself.
     pub node_version: String,
     pub node_binary: Binary,
+    /// The rules that a swarm drew from the seed, as lines under `faults:`; none where the scenario has its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drawn: Vec<String>,
     /// Wall clock, RFC 3339.
     pub started: String,
     /// Null when the run never came so far.
@@ -266,6 +269,7 @@ mod tests {
             harness_version: "0.1.0".into(),
             node_version: "mkraft-node 0.1.0".into(),
             node_binary: Binary { path: "/opt/mkraft-node".into(), xxh3: "00000000000000ab".into() },
+            drawn: vec!["{ at: 1s, kill: leader, down: 1s }".into()],
             started: "2024-05-06T07:08:09Z".into(),
             load_began_ns: Some(1),
             load_ended_ns: None,
@@ -291,14 +295,7 @@ mod tests {
         let run = RunFolder::new(folder.path());
         run.write_info(&info()).unwrap();
         assert_eq!(run.read_info().unwrap(), info());
-        let step = |at| Step {
-            at,
-            fault: FaultKind::Kill,
-            target: "leader".into(),
-            manner: Manner::Plain,
-            hold: 2,
-            draw: 3,
-        };
+        let step = |at| Step::strike(at, FaultKind::Kill, "leader", Manner::Plain, 2, 3);
         let plan = Plan { steps: vec![step(1), step(2)] };
         run.write_plan(&plan).unwrap();
         assert_eq!(run.read_plan().unwrap(), plan);

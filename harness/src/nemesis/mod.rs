@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::{Cluster, Leader};
 use crate::history::{self, OpType, StrikeOutcome};
-use crate::scenario::{FaultKind, Plan, Step, Target, Whom};
+use crate::scenario::{Act, FaultKind, Hold, Manner, Plan, Step, Target, Whom};
 use crate::system::operator::Members;
 
 use links::Bond;
@@ -226,6 +226,15 @@ async fn undo_each(book: &Book, left: Vec<Left>) -> Result<(), BookError> {
     written
 }
 
+/// What a step strikes.
+#[derive(Clone, Copy)]
+struct Deed<'a> {
+    kind: FaultKind,
+    target: &'a str,
+    manner: Manner,
+    draw: u64,
+}
+
 struct Nemesis {
     cluster: Arc<Cluster>,
     book: Book,
@@ -264,31 +273,40 @@ impl Nemesis {
         if !self.waited_until(at).await {
             return Ok(None);
         }
-        let fault = Fault::of(step.fault);
-        let Some(undo) = self.strike(&fault, number, &step).await? else { return Ok(None) };
+        let Act::Strike { fault: kind, target, manner, hold } = &step.act else { return Ok(None) };
+        let fault = Fault::of(*kind);
+        if step.on.is_some() || step.script.is_some() {
+            self.write(OpType::Invoke, &kind.to_string(), number, target, None)?;
+            let told = Told::skipped("facts are not waited for, and scripts not followed");
+            self.write(OpType::Info, &kind.to_string(), number, target, Some(told))?;
+            return Ok(None);
+        }
+        let deed = Deed { kind: *kind, target, manner: *manner, draw: step.draw };
+        let Some(undo) = self.strike(&fault, number, deed).await? else { return Ok(None) };
         let left = |undo| match fault.family {
             Family::Processes => None,
-            family => Some(Left { family, step: number, target: step.target.clone(), undo }),
+            family => Some(Left { family, step: number, target: target.clone(), undo }),
         };
-        if !self.waited_until(Instant::now() + Duration::from_nanos(step.hold)).await {
+        let Hold::For(hold) = *hold else { return Ok(left(undo)) };
+        if !self.waited_until(Instant::now() + Duration::from_nanos(hold)).await {
             return Ok(left(undo));
         }
         let _turn = self.turns.of(fault.family).lock().await;
         if *self.stop.borrow() {
             return Ok(left(undo));
         }
-        self.write(OpType::Invoke, "heal", number, &step, None)?;
+        self.write(OpType::Invoke, "heal", number, target, None)?;
         let told = undo().await;
-        self.write(OpType::Info, "heal", number, &step, Some(told))?;
+        self.write(OpType::Info, "heal", number, target, Some(told))?;
         Ok(None)
     }
 
     /// Returns how what it may have done is undone.
-    async fn strike(&self, fault: &Fault, number: u64, step: &Step) -> Result<Option<Undo>, BookError> {
-        let f = step.fault.to_string();
-        let whom = step.fault.whom(&step.target)?;
+    async fn strike(&self, fault: &Fault, number: u64, deed: Deed<'_>) -> Result<Option<Undo>, BookError> {
+        let f = deed.kind.to_string();
+        let whom = deed.kind.whom(deed.target)?;
         let needs_leader = match whom {
-            Whom::Nodes(target) => target::needs_leader(target) || step.fault == FaultKind::Transfer,
+            Whom::Nodes(target) => target::needs_leader(target) || deed.kind == FaultKind::Transfer,
             Whom::Links(links) => shapes::needs_leader(links),
         };
         let mut leader = match needs_leader {
@@ -301,22 +319,22 @@ impl Nemesis {
         if !ended && leader.is_some() && known.elapsed() > LEADER_FRESH {
             leader = self.cluster.leader().await;
         }
-        self.write(OpType::Invoke, &f, number, step, None)?;
+        self.write(OpType::Invoke, &f, number, deed.target, None)?;
         let struck = match ended {
             true => Struck::skipped("the load ended first"),
             false => {
                 let (cluster, members) = (Arc::clone(&self.cluster), self.cluster.members().await);
-                let aim = Aim { cluster, target: (), leader, members, draw: step.draw };
+                let aim = Aim { cluster, target: (), leader, members, draw: deed.draw };
                 match (fault.strike, whom) {
                     (Strike::Nodes(strike), Whom::Nodes(target)) => strike(aim.at(target)).await,
                     (Strike::Links(strike), Whom::Links(links)) => {
-                        strike(aim.at(Bond { links, manner: step.manner, fault: number })).await
+                        strike(aim.at(Bond { links, manner: deed.manner, fault: number })).await
                     }
-                    _ => unreachable!("{} is done to {whom:?}", step.fault),
+                    _ => unreachable!("{} is done to {whom:?}", deed.kind),
                 }
             }
         };
-        self.write(OpType::Info, &f, number, step, Some(struck.told))?;
+        self.write(OpType::Info, &f, number, deed.target, Some(struck.told))?;
         Ok(struck.undo)
     }
 
@@ -325,10 +343,10 @@ impl Nemesis {
         kind: OpType,
         f: &str,
         number: u64,
-        step: &Step,
+        target: &str,
         told: Option<Told>,
     ) -> Result<(), BookError> {
-        (self.book)(kind, f, line(Some(number), &step.target, told))
+        (self.book)(kind, f, line(Some(number), target, told))
     }
 
     /// False: the run was stopped before.

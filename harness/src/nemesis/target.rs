@@ -89,6 +89,8 @@ impl View<'_> {
             Target::Minority | Target::Majority => members.has_voter(name),
             Target::Node(number) => name == format!("n{number}"),
             Target::All | Target::Snapshotting => true,
+            // Whoever waits for a fact, or gives a name, says who that is before it comes here.
+            Target::It | Target::Named(_) => false,
         }
     }
 
@@ -96,6 +98,7 @@ impl View<'_> {
         match target {
             Target::Learner => "no member is a learner".to_owned(),
             Target::Spare => "every node is a member".to_owned(),
+            Target::It | Target::Named(_) => format!("nobody knows who `{target}` is"),
             _ => format!("a cluster of {} has no {target}", self.members.voters.len()),
         }
     }

@@ -79,6 +79,10 @@ pub fn page(folder: &RunFolder, evidence: &Evidence, results: &Results) -> Strin
                 h2 { "Operations completed" }
                 (PreEscaped(svg::throughput(evidence)))
                 (numbers(results))
+                @if !info.drawn.is_empty() {
+                    h2 { "Drawn from the seed" }
+                    pre { @for rule in &info.drawn { "- " (rule) "\n" } }
+                }
                 @for check in stories().filter(|check| !check.is_consequence()) { (story(results, check, &context)) }
             }
         }

@@ -50,6 +50,7 @@ pub fn terminal(results: &Results, folder: &RunFolder, detail: Detail, color: bo
     }
     page.missing(results);
     page.numbers(results);
+    page.drawn(folder);
     page.next(results, folder);
     page.text
 }
@@ -314,6 +315,17 @@ impl Page {
         self.line("");
     }
 
+    /// What a swarm drew.
+    fn drawn(&mut self, folder: &RunFolder) {
+        let drawn = folder.read_info().map(|info| info.drawn).unwrap_or_default();
+        if drawn.is_empty() {
+            return;
+        }
+        self.line("Drawn from the seed");
+        drawn.iter().for_each(|rule| self.hanging("  - ", 4, rule));
+        self.line("");
+    }
+
     fn next(&mut self, results: &Results, folder: &RunFolder) {
         let root = folder.root().display();
         let scenario = folder.scenario();
@@ -407,6 +419,18 @@ mod tests {
         at("mkraft-harness run runs/leader-killer-42/scenario.yaml --seed 42");
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_a_swarm_drew_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(place.path());
+        let run = include_str!("../../tests/runs/innocent/run.json").trim_end();
+        let drawn = "{ every: 2s to 5s, kill: leader, down: 1s }";
+        let info = format!("{},\n \"drawn\": [\"{drawn}\"] }}", run.strip_suffix('}').unwrap().trim_end());
+        std::fs::write(folder.info(), info).unwrap();
+        let text = terminal(&results(), &folder, Detail::Roots, false);
+        assert!(text.contains(&format!("Drawn from the seed\n  - {drawn}\n")), "{text}");
     }
 
     #[test]

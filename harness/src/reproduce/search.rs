@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::rate::{Count, tries_to_doubt};
+use super::smaller::pinned::rules;
 use super::smaller::{PASSES, Pass, Smaller, smaller};
 use crate::scenario::Scenario;
 
@@ -98,9 +99,9 @@ pub struct Known {
     pub scenario: Scenario,
     /// What was left out last; empty of the recorded plan.
     pub how: String,
-    /// Tries up to and with the one for which it was taken; none of the recorded plan.
+    /// Tries by which it was chosen among others; none of the recorded plan.
     pub taken: Count,
-    /// Those after it, which nothing chose for what they showed.
+    /// Those after them. Of the result, nothing chose them for what they showed.
     pub fresh: Count,
     /// The earliest and the latest time at which a try showed it.
     shown: Option<(Duration, Duration)>,
@@ -261,7 +262,9 @@ impl Search {
                 Worth::Shown => self.doubted = false,
                 Worth::Open => {
                     let next = self.try_best(true, left);
-                    self.stage = if next.is_none() { Stage::Last(End::OutOfTime) } else { self.stage };
+                    if next.is_none() {
+                        self.last(End::OutOfTime);
+                    }
                     return next;
                 }
             }
@@ -275,7 +278,9 @@ impl Search {
             else {
                 // A drift may end here too.
                 self.doubted = self.worth() == Worth::Open;
-                self.stage = if self.doubted { Stage::Smaller } else { Stage::Last(End::Smallest) };
+                if !self.doubted {
+                    self.last(End::Smallest);
+                }
                 return None;
             };
             self.candidate = Some(Candidate { smaller, misses: 0, failures: 0 });
@@ -291,7 +296,7 @@ impl Search {
         let reserve = (self.cost(&self.best().scenario) * TRIES_LAST).min(self.total / SHARE_LAST);
         if self.cost(&scenario) + reserve > left {
             self.candidate = None;
-            self.stage = Stage::Last(End::OutOfTime);
+            self.last(End::OutOfTime);
             return None;
         }
         Some(self.begin(scenario, how))
@@ -302,6 +307,16 @@ impl Search {
         match self.try_best(wanted, left) {
             Some(next) => Some(next),
             None => self.over(why),
+        }
+    }
+
+    /// What showed that the best one is worth it was waited for, and says too much of its rate.
+    fn last(&mut self, why: End) {
+        self.stage = Stage::Last(why);
+        if let [_, .., best] = self.known.as_mut_slice() {
+            best.taken.hits += best.fresh.hits;
+            best.taken.of += best.fresh.of;
+            best.fresh = Count::default();
         }
     }
 
@@ -526,13 +541,13 @@ impl Passes {
         self.taken = true;
         self.stale = true;
         self.place = place;
-        self.chunk = self.chunk.min(known.scenario.faults.len().max(1));
+        self.chunk = self.chunk.min(rules(&known.scenario).len().max(1));
     }
 }
 
 /// A half. That no fault at all is needed is not likely, and costs least to see when there is one left.
 fn coarsest(scenario: &Scenario) -> usize {
-    scenario.faults.len().div_ceil(2).max(1)
+    rules(scenario).len().div_ceil(2).max(1)
 }
 
 #[cfg(test)]
@@ -540,9 +555,9 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
-    use super::super::smaller::pinned;
+    use super::super::smaller::pinned::{self, pinned};
     use super::*;
-    use crate::scenario::{Plan, Step, WorkloadKind};
+    use crate::scenario::{Plan, Rule, Step, WorkloadKind};
 
     const HOUR: Duration = Duration::from_secs(3600);
     /// Of a try, beyond its duration.
@@ -581,8 +596,8 @@ mod tests {
         fn can_violate(&self, scenario: &Scenario) -> Option<Duration> {
             let mut needed = self.needed.iter().peekable();
             let mut shown = Duration::ZERO;
-            for rule in scenario.faults.iter().filter(|rule| pinned::begin(rule) >= self.warm_up) {
-                if needed.next_if(|target| **target == rule.target.to_string()).is_some() {
+            for rule in rules(scenario).iter().filter(|rule| pinned::begin(rule) >= self.warm_up) {
+                if needed.next_if(|target| **target == target_of(rule)).is_some() {
                     shown = pinned::end(rule);
                 }
             }
@@ -673,8 +688,12 @@ mod tests {
         Outcome { end, found, tries, spent: now, search }
     }
 
+    fn target_of(rule: &Rule) -> String {
+        rule.faults()[0].target.to_string()
+    }
+
     fn targets(scenario: &Scenario) -> Vec<String> {
-        scenario.faults.iter().map(|rule| rule.target.to_string()).collect()
+        rules(scenario).iter().map(target_of).collect()
     }
 
     #[test]
@@ -724,7 +743,7 @@ mod tests {
             let found = run(&recorded(10), &mut world, 200 * HOUR, 1).found.unwrap().scenario;
             let rate = world.rate_of(&found);
             kept += u32::from(rate > 0.4);
-            larger += u32::from(found.faults.len() > 4);
+            larger += u32::from(rules(&found).len() > 4);
         }
         assert!(kept >= 16 && larger <= 4, "{kept} of 20 still violate as often, {larger} are too large");
     }
@@ -739,7 +758,7 @@ mod tests {
             let found = outcome.found.unwrap().scenario;
             assert_eq!((targets(&found).as_slice(), found.cluster.nodes), (&["n9".to_owned()][..], 9));
             assert_eq!(found.workload.clients, 4, "a half is tried, not every number");
-            let begin = pinned::begin(&found.faults[0]);
+            let begin = pinned::begin(&rules(&found)[0]);
             assert!((10..=17).contains(&begin.as_secs()), "it may not be so early: {begin:?}");
         }
     }

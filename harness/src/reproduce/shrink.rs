@@ -45,6 +45,10 @@ pub fn shrink(args: &ShrinkArgs) -> io::Result<Exit> {
         let run = args.run.display();
         return wrong(format!("{run} violated nothing: expected a run that did, to make it smaller"));
     };
+    let first = pinned(&recorded.scenario, &recorded.plan);
+    if let Err(error) = Scenario::parse("the plan as a scenario", &first.to_yaml()) {
+        return failed(&error);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
         let system = match system(args.node.as_deref(), &recorded).await? {
@@ -63,7 +67,7 @@ pub fn shrink(args: &ShrinkArgs) -> io::Result<Exit> {
         };
         let total = Duration::from_secs(60 * u64::from(args.minutes));
         let shrinking = Shrinking {
-            search: Search::new(pinned(&recorded.scenario, &recorded.plan), total),
+            search: Search::new(first, total),
             scene: Arc::new(scene),
             total,
             began: Instant::now(),

@@ -13,7 +13,7 @@ use humantime::format_duration;
 use super::attempt::words;
 use super::rate::Tries;
 use super::search::{End, Heard, Known, Search, Standing, Try};
-use crate::scenario::Scenario;
+use crate::scenario::{Plan, Scenario};
 
 /// Between lines of progress where they are not rewritten.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -80,8 +80,13 @@ fn line(standing: &Standing<'_>, left: Duration) -> String {
 
 /// `3 faults, 5s`
 fn size(scenario: &Scenario) -> String {
-    let (faults, duration) = (scenario.faults.len(), format_duration(scenario.duration));
+    let (faults, duration) = (steps(scenario), format_duration(scenario.duration));
     format!("{faults} fault{}, {duration}", if faults == 1 { "" } else { "s" })
+}
+
+/// Those of its plan, which is the same for every seed.
+fn steps(scenario: &Scenario) -> usize {
+    Plan::of(scenario, 0).steps.len()
 }
 
 /// Tries that violated something else than what is sought.
@@ -166,7 +171,7 @@ impl Result<'_> {
     fn sizes(&self, after: &Scenario) -> Vec<(&'static str, String, String)> {
         let before = self.before;
         let mut sizes = vec![
-            ("faults", self.steps.to_string(), after.faults.len().to_string()),
+            ("faults", self.steps.to_string(), steps(after).to_string()),
             (
                 "duration",
                 format_duration(before.duration).to_string(),
@@ -194,10 +199,7 @@ impl Result<'_> {
 /// `in 9 of 10 tries`: of those that nothing chose for what they showed, if there was time for any.
 fn how_often(found: &Known) -> String {
     match found.fresh.of {
-        0 => format!(
-            "in {} of the tries by which it was found, and there was no time for more",
-            found.taken.hits
-        ),
+        0 => format!("in {} of the {} tries by which it was found", found.taken.hits, found.taken.of),
         _ => format!("in {}", Tries(found.fresh)),
     }
 }

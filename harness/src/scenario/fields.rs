@@ -3,22 +3,25 @@
 //! In: a [`Node`] and the keys it may have. Out: values with their places, and problems. Never: a stop at the
 //! first problem, or a problem that only follows from another.
 
-use std::ops::{Range, RangeInclusive};
-use std::time::Duration;
+use std::ops::Range;
 
 use super::kinds::WorkloadKind;
-use super::manner::SIZES;
-use super::problem::{Problem, did_you_mean, nearest, one_of, quoted};
+use super::leaf::Leaf;
+use super::moves::MOVE;
+use super::problem::{Problem, did_you_mean, nearest, one_of};
+use super::rules::{CHOICE, PHASE};
 use super::tree::{Node, Value};
-use super::words::{Words, node_number};
+use super::words::Words;
 
 /// The mappings of a scenario and their keys, in the order in which they are written. Those of a line under
 /// `faults:` stand in [`super::words::FAULT_FORMS`] and [`super::rules`], those of one kind of load in
 /// [`super::kinds`].
-pub const SECTIONS: &[Section] = &[SCENARIO, CLUSTER, WORKLOAD, EXPECT];
+pub const SECTIONS: &[Section] = &[SCENARIO, CLUSTER, WORKLOAD, EXPECT, CHOICE, PHASE, MOVE];
 
-pub const SCENARIO: Section =
-    Section { name: "a scenario", keys: &["name", "duration", "cluster", "workload", "faults", "expect"] };
+pub const SCENARIO: Section = Section {
+    name: "a scenario",
+    keys: &["name", "duration", "cluster", "workload", "keep", "faults", "expect"],
+};
 pub const CLUSTER: Section = Section {
     name: "`cluster`",
     keys: &[
@@ -53,9 +56,6 @@ pub struct Section {
     pub name: &'static str,
     pub keys: &'static [&'static str],
 }
-
-/// A scenario runs for no longer than this, and no other duration in it is longer.
-pub(super) const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A value, and its place unless it is a default.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,7 +140,8 @@ impl<'a> Fields<'a> {
                 self.section,
                 one_of(self.known.iter().copied())
             ));
-            let help = belongs_elsewhere(word).or_else(|| did_you_mean(word, self.known.iter().copied()));
+            let help = belongs_elsewhere(&self.section, word)
+                .or_else(|| did_you_mean(word, self.known.iter().copied()));
             self.has_unknown = true;
             self.meant.extend(nearest(word, self.known.iter().copied()));
             return self.problem(problem.help(help));
@@ -157,6 +158,17 @@ impl<'a> Fields<'a> {
     #[expect(clippy::boxed_local, reason = "taken as the leaves return it")]
     pub fn problem(&mut self, problem: Box<Problem>) {
         self.problems.push(*problem);
+    }
+
+    /// Whether it may have such a key.
+    pub fn knows(&self, key: &'static str) -> bool {
+        self.known.contains(&key)
+    }
+
+    /// The keys that it has and are none of `fitting`, each with its place.
+    pub fn beside(&self, fitting: &[&str]) -> Vec<(&'a str, Range<usize>)> {
+        let others = self.entries.iter().filter(|(word, ..)| !fitting.contains(word));
+        others.map(|(word, key, _)| (*word, key.span.clone())).collect()
     }
 
     /// The key itself and its value.
@@ -207,13 +219,16 @@ impl<'a> Fields<'a> {
 }
 
 /// "`nodes` belongs under `cluster`", for a key that is right in another place.
-fn belongs_elsewhere(key: &str) -> Option<String> {
+fn belongs_elsewhere(section: &str, key: &str) -> Option<String> {
     let of_kinds = |section: &str, keys: fn(WorkloadKind) -> Vec<&'static str>| {
         let having = WorkloadKind::WORDS.iter().filter(|(_, kind)| keys(*kind).contains(&key));
         let kinds: Vec<_> = having.map(|(word, _)| *word).collect();
         (!kinds.is_empty()).then(|| format!("`{key}` belongs under {section} of kind {}", one_of(kinds)))
     };
-    match SECTIONS.iter().find(|section| section.keys.contains(&key)) {
+    // A move of a script has a name, as the whole has.
+    let inner = section == "a fault" && MOVE.keys.contains(&key);
+    let found = SECTIONS.iter().find(|section| section.keys.contains(&key));
+    match found.filter(|_| !inner).or(inner.then_some(&MOVE)) {
         Some(Section { name: "a scenario", .. }) => Some(format!("`{key}` belongs on the left margin")),
         Some(Section { name, .. }) => Some(format!("`{key}` belongs under {name}")),
         None => {
@@ -222,204 +237,17 @@ fn belongs_elsewhere(key: &str) -> Option<String> {
     }
 }
 
-/// A value that has no keys of its own.
-pub(super) struct Leaf<'a> {
-    key: &'static str,
-    node: &'a Node,
-    text: &'a str,
-}
-
-impl<'a> Leaf<'a> {
-    pub fn wrong(&self, title: impl Into<String>) -> Box<Problem> {
-        Problem::at(self.node.first_line(self.text), title)
-    }
-
-    /// Any scalar, as it is written.
-    pub fn word(&self, expected: &str) -> Result<&'a str, Box<Problem>> {
-        match &self.node.value {
-            Value::Scalar { text, .. } if !text.is_empty() => Ok(text),
-            Value::Scalar { .. } => {
-                Err(self.wrong(format!("`{}` has no value", self.key)).label(format!("expected {expected}")))
-            }
-            _ => {
-                let title = format!("`{}` is {}", self.key, self.node.description());
-                Err(self.wrong(title).label(format!("expected {expected}")))
-            }
-        }
-    }
-
-    pub fn whole(&self, range: RangeInclusive<u64>) -> Result<u64, Box<Problem>> {
-        let expected = match range.clone().into_inner() {
-            (least, u64::MAX) => format!("a whole number, {least} or more"),
-            (least, most) => format!("a whole number from {least} to {most}"),
-        };
-        let word = self.word(&expected)?;
-        let plain = matches!(self.node.value, Value::Scalar { plain: true, .. });
-        let digits = plain && word.bytes().all(|byte| byte.is_ascii_digit());
-        match word.parse() {
-            Ok(number) if digits && range.contains(&number) => Ok(number),
-            _ if digits => Err(self
-                .wrong(format!("`{}: {word}` is out of range", self.key))
-                .label(format!("expected {expected}"))),
-            _ => Err(self
-                .wrong(format!("`{}: {word}` is not a whole number", self.key))
-                .label(format!("expected {expected}"))),
-        }
-    }
-
-    pub fn whole_u32(&self, range: RangeInclusive<u32>) -> Result<u32, Box<Problem>> {
-        let number = self.whole(u64::from(*range.start())..=u64::from(*range.end()))?;
-        Ok(u32::try_from(number).expect("the range ends within u32"))
-    }
-
-    /// `true` or `false`, as YAML 1.2 has them.
-    pub fn switch(&self) -> Result<bool, Box<Problem>> {
-        const EXPECTED: &str = "true or false";
-        let plain = matches!(self.node.value, Value::Scalar { plain: true, .. });
-        match self.word(EXPECTED)? {
-            "true" if plain => Ok(true),
-            "false" if plain => Ok(false),
-            word => {
-                let title = format!("`{}: {word}` is neither yes nor no", self.key);
-                Err(self.wrong(title).label(format!("expected {EXPECTED}")))
-            }
-        }
-    }
-
-    /// 50 of `50%`, up to `most`.
-    pub fn percent(&self, most: u32) -> Result<u32, Box<Problem>> {
-        let expected = format!("expected a share from 0% to {most}%, in whole percent");
-        let word = self.word("a share such as 50%")?;
-        let digits = word.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        match digits.map(str::parse) {
-            Some(Ok(percent)) if percent <= most => Ok(percent),
-            Some(_) => Err(self.wrong(format!("`{}: {word}` is out of range", self.key)).label(expected)),
-            None => Err(self.wrong(format!("`{}: {word}` is not a share", self.key)).label(expected)),
-        }
-    }
-
-    /// 65536 of `64KiB`; from 1 to `most`.
-    pub fn size(&self, most: u64) -> Result<u64, Box<Problem>> {
-        const EXPECTED: &str = "a size such as 512B, 64KiB, 1MiB";
-        let word = self.word(EXPECTED)?;
-        let (digits, unit) = word.split_at(word.bytes().take_while(u8::is_ascii_digit).count());
-        if unit.is_empty() {
-            return Err(self
-                .wrong(format!("`{}: {word}` has no unit", self.key))
-                .label(format!("expected {EXPECTED}")));
-        }
-        let bytes = SIZES.iter().find(|(known, _)| *known == unit).map(|(_, bytes)| *bytes);
-        let Some((number, bytes)) = digits.parse::<u64>().ok().zip(bytes) else {
-            return Err(self
-                .wrong(format!("`{}: {word}` is not a size", self.key))
-                .label(format!("expected {EXPECTED}")));
-        };
-        number.checked_mul(bytes).filter(|size| (1..=most).contains(size)).ok_or_else(|| {
-            self.wrong(format!("`{}: {word}` is out of range", self.key))
-                .label(format!("expected {}MiB or less, and more than nothing", most >> 20))
-        })
-    }
-
-    pub fn is_list(&self) -> bool {
-        matches!(self.node.value, Value::Sequence(_))
-    }
-
-    /// A list, or what someone who meant a list may write.
-    pub fn is_several(&self) -> bool {
-        match &self.node.value {
-            Value::Scalar { text, .. } => text.contains([',', ' ']),
-            Value::Sequence(_) => true,
-            Value::Mapping(_) => false,
-        }
-    }
-
-    /// One of the words of `T`, or one of `nodes` where `T` has numbered ones; None when their number is unknown.
-    pub fn one_of<T: Words>(&self, what: &str, nodes: Option<&Located<u32>>) -> Result<T, Box<Problem>> {
-        let word = self.word(&expected::<T>(nodes))?;
-        self.one_of_word(what, word, nodes)
-    }
-
-    /// The same of a `word` that is a part of the value.
-    pub fn one_of_word<T: Words>(
-        &self,
-        what: &str,
-        word: &str,
-        nodes: Option<&Located<u32>>,
-    ) -> Result<T, Box<Problem>> {
-        if let Some(number) = node_number(word)
-            && let Some(value) = T::numbered(number)
-        {
-            return match nodes {
-                Some(nodes) if number > nodes.value => Err(self
-                    .wrong(format!("there is no `{word}` in a cluster of {}", nodes.value))
-                    .label(format!("expected {}", node(Some(nodes))))
-                    .also(nodes.span.clone(), "the cluster")),
-                _ => Ok(value),
-            };
-        }
-        T::from_word(word).ok_or_else(|| {
-            self.wrong(format!("unknown {what} `{word}`"))
-                .label(format!("expected {}", expected::<T>(nodes)))
-                .help(did_you_mean(word, listed::<T>()))
-        })
-    }
-
-    /// Whole milliseconds, the finest that a node can be told; at least `least`.
-    pub fn duration(&self, least: Duration) -> Result<Duration, Box<Problem>> {
-        self.duration_within(least..=DURATION_MAX)
-    }
-
-    pub fn duration_within(&self, range: RangeInclusive<Duration>) -> Result<Duration, Box<Problem>> {
-        const EXPECTED: &str = "a duration such as 500ms, 5s, 2m";
-        let word = self.word(EXPECTED)?;
-        if word.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(self
-                .wrong(format!("`{}: {word}` has no unit", self.key))
-                .label(format!("expected {EXPECTED}"))
-                .help(Some(format!("`{word}s` are seconds, `{word}ms` milliseconds"))));
-        }
-        let Ok(duration) = humantime::parse_duration(word) else {
-            return Err(self
-                .wrong(format!("`{}: {word}` is not a duration", self.key))
-                .label(format!("expected {EXPECTED}")));
-        };
-        let (title, expected) = if !duration.subsec_nanos().is_multiple_of(1_000_000) {
-            ("is too fine", "whole milliseconds".into())
-        } else if duration < *range.start() {
-            ("is too short", format!("{} or more", humantime::format_duration(*range.start())))
-        } else if duration > *range.end() {
-            ("is too long", format!("{} or less", humantime::format_duration(*range.end())))
-        } else {
-            return Ok(duration);
-        };
-        Err(self.wrong(format!("`{}: {word}` {title}", self.key)).label(format!("expected {expected}")))
-    }
-}
-
-fn listed<T: Words>() -> impl Iterator<Item = &'static str> {
-    T::WORDS.iter().map(|(word, _)| *word)
-}
-
-fn expected<T: Words>(nodes: Option<&Located<u32>>) -> String {
-    match T::numbered(1) {
-        None => one_of(listed::<T>()),
-        Some(_) => format!("{}, or {}", quoted(listed::<T>()).join(", "), node(nodes)),
-    }
-}
-
-fn node(nodes: Option<&Located<u32>>) -> String {
-    nodes.map_or("a node such as `n1`".into(), |nodes| format!("a node, `n1` to `n{}`", nodes.value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::rules::line_keys;
     use super::super::words::{FAULT_FORMS, Words};
-    use super::super::{Scenario, Shape, Target};
+    use super::super::{Fact, Scenario, Shape, Target};
     use super::*;
 
     /// Links that are no single word.
     const ARROWS: [&str; 3] = ["leader", "A -> B", "A <-> B"];
+    /// Facts that are no single word.
+    const COMMITS: [&str; 2] = ["commit 500", "commit +100"];
     const DOCUMENTATION: &str = include_str!("../../../docs/scenarios.md");
 
     /// The rows of the documentation's tables under one heading: key and default.
@@ -448,7 +276,9 @@ mod tests {
         let mut line = line_keys();
         line.extend(Target::WORDS.iter().map(|(word, _)| *word).chain(["n2"]));
         let shapes = Shape::WORDS.iter().map(|(word, _)| *word).chain(ARROWS).collect();
-        let faults = [("`faults`".to_owned(), line), ("Links".to_owned(), shapes)];
+        let facts = Fact::WORDS.iter().map(|(word, _)| *word).chain(COMMITS).collect();
+        let faults =
+            [("`faults`".to_owned(), line), ("Links".to_owned(), shapes), ("Facts".to_owned(), facts)];
         for (heading, mut expected) in sections.chain(kinds).chain(faults) {
             let mut documented: Vec<&str> = rows(&heading).iter().map(|(key, _)| *key).collect();
             documented.sort_unstable();

@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Target;
-use super::words::{Words, node_number};
+use super::words::Words;
 
 /// Links between nodes, or between clients and nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,23 +62,29 @@ impl Words for Shape {
     ];
 }
 
-/// Beside these: `n1`, `n2`, ...
+/// `clients` and `others`, then those of [`Target`] that are [`ENDS`], in their order.
+const SIDES: [(&str, Side); ENDS.len() + 2] = {
+    let mut sides = [("clients", Side::Clients); ENDS.len() + 2];
+    sides[1] = ("others", Side::Others);
+    let (mut place, mut filled) = (0, 2);
+    while place < Target::WORDS.len() {
+        let (word, target) = Target::WORDS[place];
+        if !matches!(target, Target::Snapshotting) {
+            sides[filled] = (word, Side::Nodes(target));
+            filled += 1;
+        }
+        place += 1;
+    }
+    assert!(filled == sides.len(), "every target but `snapshotting` can have its links broken");
+    sides
+};
+
+/// Beside these: what [`Target`] has beside its words.
 impl Words for Side {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("clients", Side::Clients),
-        ("others", Side::Others),
-        ("leader", Side::Nodes(Target::Leader)),
-        ("follower", Side::Nodes(Target::Follower)),
-        ("learner", Side::Nodes(Target::Learner)),
-        ("spare", Side::Nodes(Target::Spare)),
-        ("random", Side::Nodes(Target::Random)),
-        ("minority", Side::Nodes(Target::Minority)),
-        ("majority", Side::Nodes(Target::Majority)),
-        ("all", Side::Nodes(Target::All)),
-    ];
+    const WORDS: &'static [(&'static str, Self)] = &SIDES;
 
     fn numbered(number: u32) -> Option<Side> {
-        Some(Side::Nodes(Target::Node(number)))
+        Target::numbered(number).map(Side::Nodes)
     }
 }
 
@@ -179,8 +185,11 @@ impl FromStr for Links {
 
     fn from_str(word: &str) -> Result<Links, UnknownLinks> {
         let unknown = || UnknownLinks(word.to_owned());
-        let numbered = |word: &str| node_number(word).and_then(Side::numbered);
-        let side = |word: &str| Side::from_word(word).or_else(|| numbered(word)).ok_or_else(unknown);
+        let target = |word: &str| match word.parse() {
+            Ok(Target::Snapshotting) | Err(_) => Err(unknown()),
+            Ok(target) => Ok(Side::Nodes(target)),
+        };
+        let side = |word: &str| Side::from_word(word).map_or_else(|| target(word), Ok);
         match Links::arrow(word) {
             Some((from, to, both_ways)) => Ok(Links::Between { from: side(from)?, to: side(to)?, both_ways }),
             None => match Shape::from_word(word) {
@@ -212,6 +221,8 @@ mod tests {
         for (word, links) in [
             ("leader", Links::Of(Target::Leader)),
             ("n3", Links::Of(Target::Node(3))),
+            ("old -> others", Links::Between { from: nodes("old"), to: Side::Others, both_ways: false }),
+            ("it", Links::Of(Target::It)),
             ("partial-mesh", Links::Shape(Shape::PartialMesh)),
             ("n1 -> n2", Links::Between { from: nodes("n1"), to: nodes("n2"), both_ways: false }),
             (
@@ -227,7 +238,7 @@ mod tests {
             assert_eq!(links.to_string(), word);
         }
         for wrong in
-            ["", "halfs", "n1->n2", "n1 <- n2", "n1 -> n2 -> n3", "clients", "n1 -> halves", "snapshotting"]
+            ["", "Halves", "n1->n2", "n1 <- n2", "n1 -> n2 -> n3", "clients", "n1 -> halves", "snapshotting"]
         {
             assert_eq!(wrong.parse::<Links>(), Err(UnknownLinks(wrong.into())));
         }

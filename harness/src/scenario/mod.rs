@@ -2,15 +2,26 @@
 //!
 //! In: YAML and a seed. Out: [`Scenario`] and [`Plan`], plain values. Never: a process, a socket, a clock.
 
+mod fact;
+mod faults;
 mod fields;
 mod kinds;
+mod leaf;
 mod links;
 mod manner;
+mod moves;
+mod name;
+mod pinned;
 mod plan;
+mod planning;
 mod problem;
 mod read;
+mod rule;
 mod rules;
+mod schedule;
 mod seed;
+mod step;
+mod swarm;
 mod tree;
 mod whom;
 mod words;
@@ -21,12 +32,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use links::{Links, Shape, Side, UnknownLinks};
 pub use manner::{Distribution, Healing, Manner};
-pub use plan::{Plan, PlanError, Step};
+pub use name::{Name, UnknownName};
+pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
+pub use rule::{
+    After, Choice, Deed, Fault, Faults, Move, On, Phase, Phases, Rule, Schedule, Script, Trigger, Weighted,
+};
 pub use seed::stream;
+pub use step::{Act, Heal, Hold, Step, UnknownHeal};
 pub use words::{FAULT_FORMS, FaultForm, HoldForm, LinksForm, UnknownTarget, UnknownWhom};
 
 /// A scenario as resolved: nothing is left to a default.
@@ -39,7 +56,8 @@ pub struct Scenario {
     /// How long faults and load go on; healing and the last reads come after.
     pub duration: Duration,
     pub workload: Workload,
-    pub faults: Vec<FaultRule>,
+    pub keep: Keep,
+    pub faults: Faults,
     pub expect: Expect,
 }
 
@@ -98,23 +116,13 @@ pub enum Placement {
     Node(u32),
 }
 
-/// One line under `faults:`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FaultRule {
-    pub schedule: Schedule,
-    pub kind: FaultKind,
-    pub target: Whom,
-    pub manner: Manner,
-    /// From doing to undoing: `for:` or `down:`; zero for what ends by itself.
-    pub hold: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
-    /// Once, this long after the start of the load.
-    At(Duration),
-    /// Again and again, first after one interval, each stretched or shrunk by up to `jitter_percent` of it.
-    Every { interval: Duration, jitter_percent: u32 },
+/// What no fault may take away: a strike that would is skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    Nothing,
+    /// Voters that run and reach each other, and are a majority of each configuration in force.
+    Quorum,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +198,10 @@ pub enum Target {
     All,
     /// This one (from 1).
     Node(u32),
+    /// The one that the fact was about which was waited for.
+    It,
+    /// Those that an earlier move of this round of a script came to.
+    Named(Name),
 }
 
 /// What must have happened for the verdicts to mean anything.

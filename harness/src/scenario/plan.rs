@@ -3,42 +3,16 @@
 //! In: a [`Scenario`] and a seed. Out: [`Plan`]; `plan.jsonl` and back. Never: what the cluster does: who leads
 //! when a fault strikes is found out then, and [`Step::draw`] decides among those that fit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use rand_chacha::rand_core::Rng;
-use serde::{Deserialize, Serialize};
-
-use super::{FaultKind, FaultRule, Manner, Scenario, Schedule, UnknownWhom, seed};
-
-/// Strikes of one rule at most. Validation keeps the mean ten times lower, so that no seed comes near.
-const STRIKES_MAX: usize = 10_000;
-
-/// Between strikes of one rule at least, however the jitter falls.
-const GAP_MIN_NS: u64 = 1_000_000;
+use super::{Act, By, Heal, Name, Scenario, Step, Target, UnknownWhom, planning};
 
 /// What the seed decided: a pure function of (scenario, seed). One line of `plan.jsonl` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// By time; at the same time, in the order of the rules.
     pub steps: Vec<Step>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Nanoseconds since the load began.
-    pub at: u64,
-    pub fault: FaultKind,
-    /// As in YAML: `leader`, `n1 -> others`; always parses as a [`Whom`](super::Whom) of the fault.
-    pub target: String,
-    #[serde(default, skip_serializing_if = "Manner::is_plain")]
-    pub manner: Manner,
-    /// Nanoseconds from doing to undoing.
-    pub hold: u64,
-    /// Decides among the nodes that fit the target when the fault strikes.
-    pub draw: u64,
 }
 
 /// A `plan.jsonl` that is not what a plan writes.
@@ -48,6 +22,8 @@ pub enum PlanError {
     Step { file: String, line: usize, source: serde_json::Error },
     #[error("{file}:{line}: {source}")]
     Target { file: String, line: usize, source: UnknownWhom },
+    #[error("{file}:{line}: no step of this round before has the name `{name}`")]
+    Name { file: String, line: usize, name: Name },
     #[error("{file}:{line}: the step comes before the one above it: expected steps by time")]
     Order { file: String, line: usize },
     #[error("{file}:{line}: the last line has no end: the file is cut")]
@@ -55,19 +31,8 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Each rule has a stream of numbers of its own, found by what the rule says and not by its place: taking
-    /// one rule away leaves the strikes of the others as they were.
     pub fn of(scenario: &Scenario, seed: u64) -> Plan {
-        let mut steps = Vec::new();
-        let mut alike: BTreeMap<String, u64> = BTreeMap::new();
-        for rule in &scenario.faults {
-            let purpose = purpose(rule);
-            let number = alike.entry(purpose.clone()).or_default();
-            strikes(rule, scenario.duration, seed::stream(seed, &purpose, *number), &mut steps);
-            *number += 1;
-        }
-        steps.sort_by_key(|step| step.at);
-        Plan { steps }
+        Plan { steps: planning::steps(scenario, seed) }
     }
 
     pub fn to_jsonl(&self) -> String {
@@ -81,6 +46,7 @@ impl Plan {
     /// `file` is what messages call the text.
     pub fn from_jsonl(file: &str, text: &str) -> Result<Plan, PlanError> {
         let mut steps: Vec<Step> = Vec::new();
+        let mut names = Names::default();
         for (line, json) in (1..).zip(text.split_inclusive('\n')) {
             let file = || file.to_owned();
             let json = json.strip_suffix('\n').ok_or_else(|| PlanError::Cut { file: file(), line })?;
@@ -89,11 +55,13 @@ impl Plan {
                 line,
                 source,
             })?;
-            step.fault.whom(&step.target).map_err(|source| PlanError::Target {
-                file: file(),
-                line,
-                source,
-            })?;
+            match names.check(&step) {
+                Ok(()) => {}
+                Err(Stranger::Target(source)) => {
+                    return Err(PlanError::Target { file: file(), line, source });
+                }
+                Err(Stranger::Name(name)) => return Err(PlanError::Name { file: file(), line, name }),
+            }
             if steps.last().is_some_and(|last| last.at > step.at) {
                 return Err(PlanError::Order { file: file(), line });
             }
@@ -103,55 +71,52 @@ impl Plan {
     }
 }
 
-/// What the rule says, except how long a fault lasts: that may be shortened and it strikes as before.
-fn purpose(rule: &FaultRule) -> String {
-    let (when, time, jitter_percent) = match rule.schedule {
-        Schedule::At(at) => ("at", at, 0),
-        Schedule::Every { interval, jitter_percent } => ("every", interval, jitter_percent),
-    };
-    format!("fault {} {} {when} {} {jitter_percent}", rule.kind, rule.target, nanoseconds(time))
+/// Which names the steps before have given, round by round.
+#[derive(Default)]
+struct Names(BTreeMap<(Option<u32>, u32), BTreeSet<Name>>);
+
+/// What a step speaks of and nobody knows.
+enum Stranger {
+    Target(UnknownWhom),
+    Name(Name),
 }
 
-fn strikes(rule: &FaultRule, duration: Duration, mut numbers: impl Rng, steps: &mut Vec<Step>) {
-    let end = nanoseconds(duration);
-    let step = |at, draw| Step {
-        at,
-        fault: rule.kind,
-        target: rule.target.to_string(),
-        manner: rule.manner,
-        hold: nanoseconds(rule.hold),
-        draw,
-    };
-    match rule.schedule {
-        Schedule::At(at) => steps.push(step(nanoseconds(at), numbers.next_u64())),
-        Schedule::Every { interval, jitter_percent } => {
-            let mut at = 0;
-            for _ in 0..STRIKES_MAX {
-                at += gap(nanoseconds(interval), jitter_percent, numbers.next_u64());
-                let draw = numbers.next_u64();
-                if at >= end {
-                    break;
-                }
-                steps.push(step(at, draw));
+impl Names {
+    /// That whatever `step` speaks of is there; and keeps its name.
+    fn check(&mut self, step: &Step) -> Result<(), Stranger> {
+        let known = self.0.entry((step.script, step.round)).or_default();
+        if let Some((fault, word)) = step.fault() {
+            let whom = fault.whom(word).map_err(Stranger::Target)?;
+            let strange = |target| match target {
+                Target::It => step.on.is_none(),
+                Target::Named(name) => !known.contains(&name),
+                _ => false,
+            };
+            if whom.targets().any(strange) {
+                return Err(Stranger::Target(fault.unknown(word)));
+            }
+        }
+        let by = match step.on.and_then(|watch| watch.by) {
+            Some(By::Named(name)) => Some(name),
+            _ => None,
+        };
+        let healed = match step.act {
+            Act::Heal(Heal::Named(name)) => Some(name),
+            _ => None,
+        };
+        match by.into_iter().chain(healed).find(|name| !known.contains(name)) {
+            Some(name) => Err(Stranger::Name(name)),
+            None => {
+                known.extend(step.name);
+                Ok(())
             }
         }
     }
 }
 
-/// `interval` stretched or shrunk by up to `jitter_percent` of it, evenly by `draw`; in whole numbers, which are
-/// the same everywhere.
-fn gap(interval: u64, jitter_percent: u32, draw: u64) -> u64 {
-    let reach = interval / 100 * u64::from(jitter_percent);
-    let within = (u128::from(draw) * (2 * u128::from(reach) + 1)) >> u64::BITS;
-    (interval - reach + within as u64).max(GAP_MIN_NS)
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("validation keeps durations within a day")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Faults, Hold, Rule};
     use super::*;
 
     /// Each with a hold of its own, by which the tests know whose a step is.
@@ -170,6 +135,24 @@ mod tests {
 
     fn steps(faults: &[&str], seed: u64) -> Vec<Step> {
         Plan::of(&scenario(faults), seed).steps
+    }
+
+    fn rules(faults: &[&str]) -> Vec<Rule> {
+        match scenario(faults).faults {
+            Faults::Rules(rules) => rules,
+            Faults::Swarm => panic!("{faults:?} are rules"),
+        }
+    }
+
+    fn lasting(rule: &Rule) -> Hold {
+        Hold::For(planning::nanoseconds(rule.faults()[0].hold.unwrap()))
+    }
+
+    fn hold(step: &Step) -> Hold {
+        match step.act {
+            Act::Strike { hold, .. } => hold,
+            Act::Heal(_) | Act::Wait => panic!("{step:?} is no fault"),
+        }
     }
 
     #[test]
@@ -195,11 +178,11 @@ mod tests {
     #[test]
     fn without_one_rule_the_others_strike_as_before() {
         let all = steps(&FAULTS, 3);
-        for (gone, rule) in scenario(&FAULTS).faults.iter().enumerate() {
+        for (gone, rule) in rules(&FAULTS).iter().enumerate() {
             let mut rest = FAULTS.to_vec();
             rest.remove(gone);
             let expected: Vec<Step> =
-                all.iter().filter(|step| step.hold != nanoseconds(rule.hold)).cloned().collect();
+                all.iter().filter(|step| hold(step) != lasting(rule)).cloned().collect();
             assert!(expected.len() < all.len());
             assert_eq!(steps(&rest, 3), expected, "without {rule}");
         }
@@ -225,16 +208,6 @@ mod tests {
     fn without_jitter_strikes_come_at_the_interval_and_before_the_end() {
         let times: Vec<u64> = steps(&["{ every: 5s, kill: leader }"], 0).iter().map(|step| step.at).collect();
         assert_eq!(times, [5_000_000_000, 10_000_000_000, 15_000_000_000]);
-    }
-
-    #[test]
-    fn jitter_reaches_its_bounds_and_not_beyond() {
-        let second = 1_000_000_000;
-        assert_eq!(gap(second, 50, 0), second / 2);
-        assert_eq!(gap(second, 50, u64::MAX), second / 2 * 3);
-        assert_eq!(gap(second, 50, u64::MAX / 2), second);
-        assert_eq!(gap(second, 100, 0), GAP_MIN_NS);
-        assert_eq!(gap(second, 0, u64::MAX), second);
     }
 
     proptest::proptest! {
@@ -287,6 +260,15 @@ mod tests {
                 good.replace("kill", "cut").replace("leader", "leader <-> boss") + "\n",
                 "plan.jsonl:1: `leader <-> boss` are no links: expected a node or nodes such as leader or n2; a \
                  shape such as halves; or two sides, as in `leader -> others` or `clients <-> n1`",
+            ),
+            (
+                good.replace("leader", "it") + "\n",
+                "plan.jsonl:1: `it` is not a target: expected leader, follower, learner, spare, random, minority, \
+                 majority, snapshotting, all, or a node such as n2",
+            ),
+            (
+                "{\"at\":5,\"script\":0,\"heal\":\"boss\",\"draw\":7}\n".to_owned(),
+                "plan.jsonl:1: no step of this round before has the name `boss`",
             ),
             (
                 format!("{good}\n{}\n", good.replace(":5", ":4")),

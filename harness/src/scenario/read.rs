@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, SCENARIO, Section, WORKLOAD};
 use super::kinds::{Field, SHARE_MAX};
-use super::problem::{Problem, one_of};
-use super::rules::{self, Bounds, Size};
+use super::problem::{Problem, did_you_mean, one_of};
+use super::rules::{self, Bounds, STRIKES_ALL_MAX, Size};
+use super::swarm;
 use super::tree::{self, Node, Value};
 use super::words::Words;
-use super::{Cluster, Expect, FaultRule, Pacing, Placement, Scenario, Workload, WorkloadKind};
+use super::{Cluster, Expect, Faults, Keep, Pacing, Placement, Rule, Scenario, Workload, WorkloadKind};
 
 pub const NODES_MAX: u32 = 15;
 pub const CLIENTS_MAX: u32 = 1_000;
@@ -18,6 +19,9 @@ pub const RATE_MAX: u32 = 1_000_000;
 pub const CONNECTIONS_MAX: u32 = 64;
 /// Of a log or a snapshot, in bytes or entries: more than a disk has.
 pub const SIZE_MAX: u64 = 1 << 40;
+
+/// What is expected under `faults`.
+const FAULTS_EXPECTED: &str = "expected a list of lines such as `- { at: 5s, kill: leader }`, or `swarm`";
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -126,6 +130,7 @@ impl<'a> Reader<'a> {
             fits.then(|| word.to_owned()).ok_or_else(problem)
         });
         let duration = fields.required("duration", "10s", |leaf| leaf.duration(MILLISECOND));
+        let keep = fields.read("keep", |leaf| leaf.one_of("keep", None)).or(Keep::Nothing);
         let _ = fields.required("workload", "{ kind: register }", |_| Ok(()));
         let parts =
             ["cluster", "workload", "faults", "expect"].map(|key| fields.node(key).map(|(_, value)| value));
@@ -135,7 +140,7 @@ impl<'a> Reader<'a> {
         let (cluster, size) = self.cluster(cluster);
         let all = size.as_ref().map(Size::all);
         let workload = workload.and_then(|node| self.workload(node, all.as_ref()));
-        let bounds = Bounds { duration, size };
+        let bounds = Bounds { duration, end: "the end", size, depth: 0 };
         let faults = self.faults(faults, &bounds);
         let operations_max = workload.as_ref().zip(bounds.duration.as_ref()).map(|(workload, duration)| {
             let starts = duration.value.as_millis() as u64 * u64::from(workload.rate) / 1_000;
@@ -148,6 +153,7 @@ impl<'a> Reader<'a> {
             cluster: cluster?,
             duration: bounds.duration?.value,
             workload: workload?,
+            keep: keep?.value,
             faults: faults?,
             expect: expect?,
         })
@@ -258,19 +264,52 @@ impl<'a> Reader<'a> {
         right.then_some(())
     }
 
-    fn faults(&mut self, node: Option<&Node>, bounds: &Bounds) -> Option<Vec<FaultRule>> {
-        let Some(node) = node else { return Some(Vec::new()) };
+    fn faults(&mut self, node: Option<&Node>, bounds: &Bounds) -> Option<Faults> {
+        let Some(node) = node else { return Some(Faults::Rules(Vec::new())) };
+        if let Value::Scalar { text: word, .. } = &node.value
+            && !word.is_empty()
+        {
+            return self.swarm(node, word, bounds);
+        }
         let Value::Sequence(lines) = &node.value else {
             let title = format!("`faults` is {}", node.description());
             let problem = Problem::at(node.first_line(self.text), title);
-            self.problems
-                .push(*problem.label("expected a list of lines such as `- { at: 5s, kill: leader }`"));
+            self.problems.push(*problem.label(FAULTS_EXPECTED));
             return None;
         };
         // Each line is read, and only then is it asked whether all were right.
         let rules: Vec<_> =
             lines.iter().map(|line| rules::read(line, self.text, bounds, self.problems)).collect();
-        rules.into_iter().collect()
+        let rules: Vec<Rule> = rules.into_iter().collect::<Option<_>>()?;
+        if let Some(duration) = &bounds.duration {
+            let strikes: u64 = rules.iter().map(|rule| rule.strikes_mean(duration.value)).sum();
+            if strikes > STRIKES_ALL_MAX {
+                let title = format!("about {strikes} strikes of all faults together");
+                let problem = Problem::at(node.first_line(self.text), title);
+                self.problems.push(*problem.label(format!("expected {STRIKES_ALL_MAX} at most")));
+                return None;
+            }
+        }
+        Some(Faults::Rules(rules))
+    }
+
+    fn swarm(&mut self, node: &Node, word: &str, bounds: &Bounds) -> Option<Faults> {
+        if word != "swarm" {
+            let problem = Problem::at(node.first_line(self.text), format!("`faults` is `{word}`"));
+            let problem = problem.label(FAULTS_EXPECTED);
+            self.problems.push(*problem.help(did_you_mean(word, ["swarm"])));
+            return None;
+        }
+        if let Some(Located { value: duration, span }) = &bounds.duration
+            && *duration < swarm::DURATION_MIN
+        {
+            let problem = Problem::at(node.first_line(self.text), "too little time for a swarm");
+            let least = humantime::format_duration(swarm::DURATION_MIN);
+            let problem = problem.label(format!("expected a duration of {least} or more"));
+            self.problems.push(*problem.also(span.clone(), "the duration"));
+            return None;
+        }
+        Some(Faults::Swarm)
     }
 
     fn expect(&mut self, node: Option<&Node>, operations_max: Option<u64>) -> Option<Expect> {

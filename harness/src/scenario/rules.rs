@@ -1,37 +1,54 @@
 //! Reads the lines under `faults:`.
 //!
-//! In: one [`Node`] a line, and what the rest of the file has settled. Out: [`FaultRule`]s. Never: knowledge of
-//! a particular kind of fault: [`FAULT_FORMS`] has that. What it is done to is read in [`whom`].
+//! In: one [`Node`] a line, and what the rest of the file has settled. Out: [`Rule`]s. Never: what a fault is; `faults`
+//! reads that, `schedule` when it strikes, and `moves` what is done in an order.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
 use std::time::Duration;
 
-use super::fields::{Fields, Found, Located};
-use super::manner::Term;
+use super::faults::{self, Unsaid, fault_keys, keys_of, term_keys};
+use super::fields::{Fields, Located, Section};
 use super::problem::{Problem, one_of};
-use super::tree::Node;
-use super::words::{FAULT_FORMS, FaultForm, HoldForm};
-use super::{FaultRule, Manner, Schedule, whom};
+use super::schedule::{self, MILLISECOND, SCHEDULE_KEYS, STRIKES_MEAN_MAX, WAIT_KEYS};
+use super::tree::{Node, Value};
+use super::{Choice, Fault, Name, Phase, Phases, Rule, Schedule, Script, Trigger, Weighted, moves};
 
-/// When a line strikes.
-pub const SCHEDULE_KEYS: &[&str] = &["at", "every", "jitter"];
+/// Phases within phases, and no deeper.
+pub(super) const DEPTH_MAX: usize = 2;
+pub(super) const WEIGHT_MAX: u32 = 1_000_000;
+/// Of all rules together, in the mean.
+pub(super) const STRIKES_ALL_MAX: u64 = 10_000;
 
-/// A rule that strikes more often than this on average is a mistake of units.
-pub(super) const STRIKES_MEAN_MAX: u32 = 1_000;
-
-const MILLISECOND: Duration = Duration::from_millis(1);
+/// What a choice has beside its fault.
+pub(super) const CHOICE: Section = Section { name: "`any`", keys: &["weight"] };
+pub(super) const PHASE: Section = Section { name: "`phases`", keys: &["for", "parallel"] };
 
 /// What a fault must fit; None where the file has that wrong, and nothing can be said about it.
 pub(super) struct Bounds {
+    /// Of the load, or of the phase.
     pub duration: Option<Located<Duration>>,
+    /// What is there, as messages call it.
+    pub end: &'static str,
     pub size: Option<Size>,
+    /// How many phases it is in.
+    pub depth: usize,
 }
 
 /// How many nodes there are.
+#[derive(Clone)]
 pub(super) struct Size {
     pub nodes: Located<u32>,
     pub spares: Located<u32>,
+}
+
+/// What a fault may speak of.
+pub(super) struct Scope<'a> {
+    pub bounds: &'a Bounds,
+    /// A fact is waited for, and it is about somebody.
+    pub it: bool,
+    /// `by` says how much later, not who.
+    pub by_is_taken: bool,
+    /// Of the moves before.
+    pub names: &'a [Name],
 }
 
 impl Size {
@@ -42,39 +59,27 @@ impl Size {
     }
 }
 
+impl<'a> Scope<'a> {
+    /// Of the line or the move that `fields` are.
+    pub fn of(fields: &Fields, bounds: &'a Bounds, names: &'a [Name]) -> Scope<'a> {
+        let kinds = faults::written(fields);
+        let by_is_taken = kinds.iter().any(|(_, form)| keys_of(form.manner).contains(&"by"));
+        Scope { bounds, it: fields.node("on").is_some(), by_is_taken, names }
+    }
+}
+
 /// Every key that a line may have.
-pub fn line_keys() -> Vec<&'static str> {
+pub(super) fn line_keys() -> Vec<&'static str> {
     let mut keys = SCHEDULE_KEYS.to_vec();
-    keys.extend(FAULT_FORMS.iter().map(|form| form.word));
-    keys.extend(hold_keys());
-    keys.extend(term_keys());
+    keys.extend(WAIT_KEYS.iter().filter(|key| !term_keys().contains(key)));
+    keys.extend(["times", "any", "phases", "steps", "rounds"]);
+    keys.extend(fault_keys());
+    keys.push("draw");
     keys
 }
 
-fn hold_keys() -> Vec<&'static str> {
-    once_each(FAULT_FORMS.iter().filter_map(|form| Some(form.hold.as_ref()?.key)))
-}
-
-/// What only some kinds of faults have.
-pub(super) fn term_keys() -> Vec<&'static str> {
-    once_each(FAULT_FORMS.iter().flat_map(|form| keys_of(form.manner)))
-}
-
-fn keys_of(mut manner: Manner) -> Vec<&'static str> {
-    manner.terms().iter().map(Term::key).collect()
-}
-
-fn once_each(keys: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
-    keys.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
 /// The rule of one line, None with problems when anything in it is wrong.
-pub(super) fn read(
-    node: &Node,
-    text: &str,
-    bounds: &Bounds,
-    problems: &mut Vec<Problem>,
-) -> Option<FaultRule> {
+pub(super) fn read(node: &Node, text: &str, bounds: &Bounds, problems: &mut Vec<Problem>) -> Option<Rule> {
     let mut fields = match Fields::of(node, text, "a fault", &line_keys()) {
         Ok(fields) => fields,
         Err(problem) => {
@@ -82,191 +87,236 @@ pub(super) fn read(
             return None;
         }
     };
-    let schedule = schedule(&mut fields, node, text, bounds);
-    let form = form(&mut fields, node, text);
-    let target = form.and_then(|form| whom::read(&mut fields, form, bounds));
-    let manner = form.and_then(|form| manner(&mut fields, form));
-    let hold = form.and_then(|form| hold(&mut fields, form));
-    if let (Some(Schedule::At(at)), Some(hold)) = (schedule, hold) {
-        check_ends_in_time(&mut fields, at, hold, bounds);
-    }
+    let has = |key| fields.node(key).is_some();
+    let rule = if has("phases") {
+        phases(&mut fields, text, bounds).map(Rule::Phases)
+    } else if has("steps") || has("rounds") {
+        moves::script(&mut fields, node, text, bounds).map(Rule::Script)
+    } else if has("on") {
+        trigger(&mut fields, node, text, bounds).map(Rule::Trigger)
+    } else {
+        strike(&mut fields, node, text, bounds)
+    };
     problems.append(&mut fields.problems);
-    Some(FaultRule { schedule: schedule?, kind: form?.kind, target: target?, manner: manner?, hold: hold? })
+    rule
 }
 
-fn schedule(fields: &mut Fields, node: &Node, text: &str, bounds: &Bounds) -> Option<Schedule> {
-    let at = fields.node("at").map(|(key, _)| key.span.clone());
-    let every = fields.node("every").map(|(key, _)| key.span.clone());
-    let jitter = fields.node("jitter").map(|(key, _)| key.span.clone());
-    match (at, every) {
-        (Some(at), Some(every)) => {
-            fields.problem(
-                Problem::at(every, "a fault with both `at` and `every`")
-                    .label("expected one of them: write a second line for the other")
-                    .also(Some(at), "the other"),
-            );
-            None
-        }
-        (None, None) => {
-            if !fields.has_unknown {
-                fields.problem(
-                    Problem::at(node.first_line(text), "a fault that never strikes")
-                        .label("expected `at: 5s`, once, or `every: 3s`, again and again"),
-                );
-            }
-            None
-        }
-        (Some(_), None) => {
-            if let Some(jitter) = jitter {
-                let problem = Problem::at(jitter, "`jitter` does not go with `at`");
-                fields.problem(problem.label("expected `every`, whose interval it stretches or shrinks"));
-            }
-            once(fields, bounds)
-        }
-        (None, Some(_)) => again(fields, bounds),
+/// Reports the keys that are none of `fitting`; whether there are none.
+pub(super) fn only(fields: &mut Fields, fitting: &[&str], with: &str) -> bool {
+    let others = fields.beside(fitting);
+    for (word, span) in &others {
+        let problem = Problem::at(span.clone(), format!("`{word}` does not go with `{with}`"));
+        let rest = one_of(fitting.iter().copied().filter(|key| *key != with));
+        fields.problem(problem.label(format!("beside `{with}` there may be {rest}")));
     }
+    others.is_empty()
 }
 
-fn once(fields: &mut Fields, bounds: &Bounds) -> Option<Schedule> {
-    let Found::Here(at) = fields.read("at", |leaf| leaf.duration(Duration::ZERO)) else { return None };
-    check_strikes_in_time(fields, at.span, at.value, "the fault strikes", bounds);
-    Some(Schedule::At(at.value))
-}
-
-fn again(fields: &mut Fields, bounds: &Bounds) -> Option<Schedule> {
-    let interval = fields.read("every", |leaf| leaf.duration(MILLISECOND));
-    let jitter = fields.read("jitter", |leaf| leaf.percent(100)).or(0);
-    let (Found::Here(interval), Some(jitter)) = (interval, jitter) else { return None };
-    let schedule = Schedule::Every { interval: interval.value, jitter_percent: jitter.value };
-    // Later than this the first strike never comes: so every rule strikes at least once, whatever the seed.
-    let first = interval.value + interval.value * jitter.value / 100;
-    check_strikes_in_time(fields, interval.span.clone(), first, "the first strike may come", bounds);
-    if let Some(Located { value: duration, .. }) = bounds.duration.as_ref()
-        && interval.value * STRIKES_MEAN_MAX < *duration
-    {
-        let least_ms = duration.as_millis().div_ceil(u128::from(STRIKES_MEAN_MAX));
-        let least = humantime::format_duration(Duration::from_millis(least_ms as u64));
-        let title = format!("more than {STRIKES_MEAN_MAX} strikes of one fault");
-        let problem = Problem::at(interval.span.unwrap_or_default(), title);
-        fields.problem(problem.label(format!("expected {least} or more")));
-    }
-    Some(schedule)
-}
-
-fn check_strikes_in_time(
-    fields: &mut Fields,
-    span: Option<Range<usize>>,
-    latest: Duration,
-    what: &str,
-    bounds: &Bounds,
-) {
-    let (Some(Located { value: duration, span: end }), Some(span)) = (&bounds.duration, span) else { return };
-    if latest >= *duration {
-        let show = humantime::format_duration;
-        fields.problem(
-            Problem::at(span, format!("{what} at {}, not before the end", show(latest)))
-                .label(format!("expected a time before {}", show(*duration)))
-                .also(end.clone(), "the end"),
-        );
-    }
-}
-
-/// A fault that the last heal cuts short is not the one that was asked for.
-fn check_ends_in_time(fields: &mut Fields, at: Duration, hold: Duration, bounds: &Bounds) {
-    let Some(Located { value: duration, span: end }) = &bounds.duration else { return };
-    let Some(span) = fields.node("at").map(|(key, _)| key.span.clone()) else { return };
-    if at < *duration && at + hold > *duration {
-        let show = humantime::format_duration;
-        let title = format!("the fault lasts until {}, and is undone at the end", show(at + hold));
-        let problem =
-            Problem::at(span, title).label(format!("expected it to be over by {}", show(*duration)));
-        fields.problem(problem.also(end.clone(), "the end"));
-    }
-}
-
-fn form(fields: &mut Fields, node: &Node, text: &str) -> Option<&'static FaultForm> {
-    let written: Vec<_> = FAULT_FORMS
-        .iter()
-        .filter_map(|form| fields.node(form.word).map(|(key, _)| (key.span.clone(), form)))
-        .collect();
-    match written.as_slice() {
-        [(_, form)] => Some(form),
-        [] => {
-            if !fields.has_unknown {
-                let kinds = one_of(FAULT_FORMS.iter().map(|form| form.word));
-                let problem = Problem::at(node.first_line(text), "a fault that does nothing");
-                fields.problem(problem.label(format!("expected {kinds}, with a target")));
-            }
-            None
-        }
-        [(first, _), (second, _), ..] => {
-            fields.problem(
-                Problem::at(second.clone(), "two kinds of fault in one line")
-                    .label("expected one: write a second line for the other")
-                    .also(Some(first.clone()), "the other"),
-            );
-            None
-        }
-    }
-}
-
-fn hold(fields: &mut Fields, form: &FaultForm) -> Option<Duration> {
-    let own = form.hold.as_ref();
-    let mut fits = true;
-    for key in hold_keys().into_iter().filter(|key| own.is_none_or(|own| own.key != *key)) {
-        let Some((written, _)) = fields.node(key) else { continue };
-        let label = match own {
-            Some(HoldForm { key, .. }) => format!("expected `{key}`"),
-            None => format!("`{}` ends by itself", form.word),
-        };
-        let problem = Problem::at(written.span.clone(), format!("`{key}` does not go with `{}`", form.word));
-        fields.problem(problem.label(label));
-        fits = false;
-    }
-    let Some(HoldForm { key, default, least }) = own else { return fits.then_some(Duration::ZERO) };
-    let hold = fields.read(key, |leaf| leaf.duration(*least)).or(*default)?;
-    fits.then_some(hold.value)
-}
-
-/// What only this kind of fault has.
-fn manner(fields: &mut Fields, form: &FaultForm) -> Option<Manner> {
-    let own = keys_of(form.manner);
+fn strike(fields: &mut Fields, node: &Node, text: &str, bounds: &Bounds) -> Option<Rule> {
+    let schedule = schedule::read(fields, node, text, bounds);
+    let scope = Scope::of(fields, bounds, &[]);
     let mut right = true;
-    for key in term_keys().into_iter().filter(|key| !own.contains(key)) {
+    for key in ["within", "after", "times"] {
         let Some((written, _)) = fields.node(key) else { continue };
-        let problem = Problem::at(written.span.clone(), format!("`{key}` does not go with `{}`", form.word));
-        let whose = FAULT_FORMS.iter().filter(|form| keys_of(form.manner).contains(&key));
-        fields.problem(problem.label(format!("goes with {}", one_of(whose.map(|form| form.word)))));
+        let problem = Problem::at(written.span.clone(), format!("`{key}` goes with `on`"));
+        fields.problem(problem.label("expected `on: elected`, or another fact that is waited for"));
         right = false;
     }
-    let mut manner = form.manner;
-    for term in manner.terms() {
-        right &= match term {
-            Term::Time { key, value, most } if value.is_zero() => {
-                let read = fields.required(key, "50ms", |leaf| leaf.duration_within(MILLISECOND..=most));
-                read.map(|read| *value = read.value).is_some()
-            }
-            Term::Time { key, value, most } => {
-                let read = fields.read(key, |leaf| leaf.duration_within(MILLISECOND..=most)).or(*value);
-                read.map(|read| *value = read.value).is_some()
-            }
-            Term::Percent { key, value, most } => {
-                let read = fields.read(key, |leaf| leaf.percent(most)).or(*value);
-                read.map(|read| *value = read.value).is_some()
-            }
-            Term::Size { key, value, most } => {
-                let read = fields.required(key, "64KiB", |leaf| leaf.size(most));
-                read.map(|read| *value = read.value).is_some()
-            }
-            Term::Heal { key, value } => {
-                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
-                read.map(|read| *value = read.value).is_some()
-            }
-            Term::Shape { key, value } => {
-                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
-                read.map(|read| *value = read.value).is_some()
-            }
-        };
+    let choice = choice(fields, node, text, &scope)?;
+    if let Some(Schedule::At(at)) = schedule {
+        check_holds(fields, "at", at, &choice, bounds);
     }
-    right.then_some(manner)
+    right.then_some(Rule::Strike { schedule: schedule?, choice })
+}
+
+fn trigger(fields: &mut Fields, node: &Node, text: &str, bounds: &Bounds) -> Option<Trigger> {
+    let mut right = true;
+    for key in ["every", "jitter"] {
+        let Some((written, _)) = fields.node(key) else { continue };
+        let problem = Problem::at(written.span.clone(), format!("`{key}` does not go with `on`"));
+        fields.problem(problem.label("expected `times`, for so many facts one after the other"));
+        right = false;
+    }
+    let scope = Scope::of(fields, bounds, &[]);
+    let at = at(fields, bounds, "the fact is watched for from");
+    let on = schedule::on(fields, None, &scope);
+    let after = schedule::after(fields);
+    let times = times(fields);
+    let choice = choice(fields, node, text, &scope)?;
+    let (at, after) = (at?, after?);
+    check_holds(fields, "on", at + after.least, &choice, bounds);
+    right.then_some(Trigger { at, on: on.ok()??, after, times: times?, choice })
+}
+
+/// When it begins, which is with the load or the phase where nothing is said.
+pub(super) fn at(fields: &mut Fields, bounds: &Bounds, what: &str) -> Option<Duration> {
+    let at = fields.read("at", |leaf| leaf.duration(Duration::ZERO)).or(Duration::ZERO)?;
+    bounds.check_strikes_in_time(fields, at.span, at.value, what);
+    Some(at.value)
+}
+
+pub(super) fn times(fields: &mut Fields) -> Option<u32> {
+    fields.read("times", |leaf| leaf.whole_u32(1..=STRIKES_MEAN_MAX)).or(1).map(|times| times.value)
+}
+
+/// What is taken from a plan, and has its draw, is let be.
+fn check_holds(fields: &mut Fields, key: &'static str, at: Duration, choice: &Choice, bounds: &Bounds) {
+    let unpinned = choice.faults().filter(|fault| fault.draw.is_none());
+    if let Some(hold) = unpinned.filter_map(|fault| fault.hold).max() {
+        bounds.check_ends_in_time(fields, key, at, hold);
+    }
+}
+
+fn choice(fields: &mut Fields, node: &Node, text: &str, scope: &Scope) -> Option<Choice> {
+    let Some((key, list)) = fields.node("any") else {
+        let here = node.first_line(text);
+        return faults::read(fields, here, Unsaid::Default, scope).map(Choice::One);
+    };
+    let mut right = true;
+    let of_fact = |word: &str| word == "by" && scope.it;
+    let its_own: Vec<_> = fault_keys().into_iter().chain(["draw"]).collect();
+    for (word, span) in fields.beside(&[]) {
+        if its_own.contains(&word) && !of_fact(word) {
+            let problem = Problem::at(span, format!("`{word}` beside `any`"));
+            fields.problem(
+                problem.label("expected it in one of the list").also(Some(key.span.clone()), "here"),
+            );
+            right = false;
+        }
+    }
+    let items = list_of(fields, list, text, "any", "{ weight: 3, kill: leader }")?;
+    let any: Vec<_> = items.iter().map(|item| weighted(fields, item, text, scope)).collect();
+    any.into_iter().collect::<Option<Vec<_>>>().filter(|_| right).map(Choice::Any)
+}
+
+fn weighted(outer: &mut Fields, node: &Node, text: &str, scope: &Scope) -> Option<Weighted> {
+    let mut keys = CHOICE.keys.to_vec();
+    keys.extend(fault_keys());
+    let mut fields = nested(outer, node, text, "a choice", &keys)?;
+    let weight = fields.read("weight", |leaf| leaf.whole_u32(1..=WEIGHT_MAX)).or(1);
+    // Its `by` is never about the fact.
+    let own = Scope { it: scope.it, by_is_taken: true, ..*scope };
+    let fault = faults::read(&mut fields, node.first_line(text), Unsaid::Default, &own);
+    outer.problems.append(&mut fields.problems);
+    Some(Weighted { weight: weight?.value, fault: fault? })
+}
+
+fn phases(fields: &mut Fields, text: &str, bounds: &Bounds) -> Option<Phases> {
+    let right = only(fields, &["phases", "at", "times"], "phases");
+    let (key, list) = fields.node("phases")?;
+    if bounds.depth == DEPTH_MAX {
+        let problem = Problem::at(key.span.clone(), "phases are nested too deeply");
+        fields.problem(problem.label(format!("expected phases within phases at most, {DEPTH_MAX} levels")));
+        return None;
+    }
+    let at = at(fields, bounds, "the first phase begins");
+    let times = times(fields);
+    let items = list_of(fields, list, text, "phases", "{ for: 5s, parallel: [] }")?;
+    let phases: Vec<_> = items.iter().map(|item| phase(fields, item, text, bounds)).collect();
+    let phases = phases.into_iter().collect::<Option<Vec<_>>>()?;
+    let all = Phases { at: at?, times: times?, phases };
+    let end = all.at + all.length();
+    if let Some(Located { value: duration, span }) = &bounds.duration
+        && end > *duration
+    {
+        let show = humantime::format_duration;
+        let title = format!("the last phase ends at {}, after the end", show(end));
+        let problem = Problem::at(key.span.clone(), title);
+        let label = format!("expected {} or less for all of them, all times", show(*duration - all.at));
+        fields.problem(problem.label(label).also(span.clone(), bounds.end));
+        return None;
+    }
+    right.then_some(all)
+}
+
+fn phase(outer: &mut Fields, node: &Node, text: &str, bounds: &Bounds) -> Option<Phase> {
+    let mut fields = nested(outer, node, text, "a phase", PHASE.keys)?;
+    let length = fields.required("for", "5s", |leaf| leaf.duration(MILLISECOND));
+    let list = fields.node("parallel").map(|(_, list)| list);
+    let lines = match list {
+        None => Some(&[][..]),
+        Some(Node { value: Value::Sequence(lines), .. }) => Some(&lines[..]),
+        Some(other) => {
+            let title = format!("`parallel` is {}", other.description());
+            let problem = Problem::at(other.first_line(text), title);
+            fields.problem(problem.label("expected a list of lines such as `{ at: 1s, kill: leader }`"));
+            None
+        }
+    };
+    let inner = Bounds {
+        duration: length.clone(),
+        end: "the end of the phase",
+        size: bounds.size.clone(),
+        depth: bounds.depth + 1,
+    };
+    outer.problems.append(&mut fields.problems);
+    let rules: Vec<_> = lines?.iter().map(|line| read(line, text, &inner, &mut outer.problems)).collect();
+    Some(Phase { length: length?.value, parallel: rules.into_iter().collect::<Option<_>>()? })
+}
+
+/// The items of a list that must have some.
+pub(super) fn list_of<'n>(
+    fields: &mut Fields,
+    node: &'n Node,
+    text: &str,
+    key: &str,
+    example: &str,
+) -> Option<&'n [Node]> {
+    match &node.value {
+        Value::Sequence(items) if !items.is_empty() => return Some(items),
+        Value::Sequence(_) => {
+            let problem = Problem::at(node.first_line(text), format!("`{key}` is empty"));
+            fields.problem(problem.label(format!("expected one or more, such as `{example}`")));
+        }
+        _ => {
+            let problem = Problem::at(node.first_line(text), format!("`{key}` is {}", node.description()));
+            fields.problem(problem.label(format!("expected a list such as `[{example}]`")));
+        }
+    }
+    None
+}
+
+/// The fields of an item of a list; what is wrong with it is told by `outer`.
+pub(super) fn nested<'n>(
+    outer: &mut Fields,
+    node: &'n Node,
+    text: &'n str,
+    section: &str,
+    keys: &[&'static str],
+) -> Option<Fields<'n>> {
+    match Fields::of(node, text, section, keys) {
+        Ok(fields) => Some(fields),
+        Err(problem) => {
+            outer.problem(problem);
+            None
+        }
+    }
+}
+
+impl Fault {
+    fn is_pinned(&self) -> bool {
+        self.draw.is_some()
+    }
+}
+
+impl Rule {
+    /// How many strikes it comes to in a load or a phase so long, in the mean; of what is pinned nothing is said.
+    pub(super) fn strikes_mean(&self, duration: Duration) -> u64 {
+        if self.faults().iter().any(|fault| fault.is_pinned()) {
+            return 0;
+        }
+        match self {
+            Rule::Strike { schedule, .. } => schedule.strikes_mean(duration),
+            Rule::Trigger(Trigger { times, .. }) => u64::from(*times),
+            Rule::Phases(Phases { phases, times, .. }) => {
+                let of = |phase: &Phase| -> u64 {
+                    phase.parallel.iter().map(|rule| rule.strikes_mean(phase.length)).sum()
+                };
+                phases.iter().map(of).sum::<u64>() * u64::from(*times)
+            }
+            Rule::Script(Script { times, rounds, .. }) => {
+                rounds.iter().map(Vec::len).sum::<usize>() as u64 * u64::from(*times)
+            }
+        }
+    }
 }

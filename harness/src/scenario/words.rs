@@ -7,7 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::links::ENDS;
-use super::{Distribution, FaultKind, Healing, Links, Manner, Pacing, Placement, Target, UnknownLinks, Whom};
+use super::{
+    Distribution, FaultKind, Healing, Keep, Links, Manner, Pacing, Placement, Target, UnknownLinks, Whom,
+};
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
 #[derive(Debug)]
@@ -127,6 +129,17 @@ impl fmt::Display for Whom {
     }
 }
 
+impl Whom {
+    /// The nodes that it names.
+    pub fn targets(self) -> impl Iterator<Item = Target> {
+        let (nodes, links) = match self {
+            Whom::Nodes(target) => (Some(target), None),
+            Whom::Links(links) => (None, Some(links)),
+        };
+        nodes.into_iter().chain(links.into_iter().flat_map(Links::targets))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownWhom {
     #[error(transparent)]
@@ -142,6 +155,14 @@ impl FaultKind {
             None => Whom::Nodes(word.parse()?),
             Some(_) => Whom::Links(word.parse::<Links>()?),
         })
+    }
+
+    /// That `word` says nothing that a fault of this kind could be done to.
+    pub(super) fn unknown(self, word: &str) -> UnknownWhom {
+        match self.form().links {
+            None => UnknownTarget(word.to_owned()).into(),
+            Some(_) => UnknownLinks(word.to_owned()).into(),
+        }
     }
 
     pub fn form(self) -> &'static FaultForm {
@@ -168,6 +189,10 @@ pub(super) trait Words: Copy + PartialEq + 'static {
     }
 }
 
+impl Words for Keep {
+    const WORDS: &'static [(&'static str, Self)] = &[("nothing", Keep::Nothing), ("quorum", Keep::Quorum)];
+}
+
 impl Words for Pacing {
     const WORDS: &'static [(&'static str, Self)] = &[("open", Pacing::Open), ("closed", Pacing::Closed)];
 }
@@ -182,7 +207,7 @@ impl Words for Placement {
     }
 }
 
-/// Beside these: `n1`, `n2`, ...
+/// Beside these: `n1`, `n2`, ...; in a rule that waits for a fact `it`; in a script the names of its moves.
 impl Words for Target {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("leader", Target::Leader),
@@ -218,6 +243,12 @@ impl fmt::Display for FaultKind {
     }
 }
 
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(listed_word(*self))
+    }
+}
+
 impl fmt::Display for Pacing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(listed_word(*self))
@@ -237,6 +268,8 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Node(number) => f.pad(&format!("n{number}")),
+            Target::It => f.pad("it"),
+            Target::Named(name) => name.fmt(f),
             other => f.pad(listed_word(*other)),
         }
     }
@@ -253,15 +286,23 @@ impl FromStr for Target {
     type Err = UnknownTarget;
 
     fn from_str(word: &str) -> Result<Target, UnknownTarget> {
+        let it = || (word == "it").then_some(Target::It);
         Target::from_word(word)
             .or_else(|| node_number(word).map(Target::Node))
+            .or_else(it)
+            .or_else(|| word.parse().ok().map(Target::Named))
             .ok_or_else(|| UnknownTarget(word.to_owned()))
     }
 }
 
 impl Target {
+    /// Whether it is one of the words: the others say themselves which nodes they are.
+    pub(super) fn is_listed(self) -> bool {
+        self.to_word().is_some()
+    }
+
     /// How many nodes of a cluster of `voters` and `spares` it can take at the most, as long as nobody changes the
-    /// members; 0 when there are none such.
+    /// members; 0 when there are none such, and 1 of those of which nothing can be said beforehand.
     pub fn size(self, voters: u32, spares: u32) -> u32 {
         match self {
             Target::Leader | Target::Random | Target::Snapshotting => voters.min(1),
@@ -270,6 +311,7 @@ impl Target {
             Target::Minority => voters.saturating_sub(1) / 2,
             Target::Majority => voters.div_ceil(2),
             Target::All => voters + spares,
+            Target::It | Target::Named(_) => 1,
             Target::Node(number) => u32::from((1..=voters + spares).contains(&number)),
         }
     }
@@ -296,6 +338,11 @@ mod tests {
         assert_eq!("n12".parse(), Ok(Target::Node(12)));
         assert_eq!(Target::Node(12).to_string(), "n12");
         assert_eq!(Placement::Node(2).to_string(), "n2");
+        let named = Target::Named("old".parse().unwrap());
+        for (word, target) in [("it", Target::It), ("old", named)] {
+            assert_eq!(word.parse(), Ok(target));
+            assert_eq!(target.to_string(), word);
+        }
         for wrong in ["", "n", "n0", "n01", "n+1", "N1", "n99999999999", "leader "] {
             assert_eq!(wrong.parse::<Target>(), Err(UnknownTarget(wrong.into())));
         }

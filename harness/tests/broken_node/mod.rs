@@ -14,14 +14,14 @@ const HARNESS: &str = env!("CARGO_BIN_EXE_mkraft-harness");
 const SCENARIO: &str = "\
 # A node that is killed comes back.
 name: broken
-duration: 2500ms
+duration: 2s
 cluster: { nodes: 3 }
-workload: { kind: register, clients: 4, keys: 2, rate: 80 }
+workload: { kind: register, clients: 4, keys: 2, rate: 80, timeout: 300ms }
 faults:
   - { at: 300ms, pause: n2, for: 200ms }
-  - { at: 800ms, pause: n3, for: 200ms }
-  - { at: 1200ms, kill: n1, down: 100ms }
-expect: { recovers-within: 1s }
+  - { at: 700ms, pause: n3, for: 200ms }
+  - { at: 1100ms, kill: n1, down: 100ms }
+expect: { recovers-within: 3s }
 ";
 
 pub struct Place {

@@ -120,17 +120,45 @@ impl Run {
     /// The leader of this term has a quorum of votes without this one, or the term had no leader.
     fn is_elected_without(&self, (file, at): (&str, usize)) -> bool {
         let gone = &self.files[file][at].value;
-        let lines = || self.files.values().flatten().map(|line| &line.value);
-        let leads = |line: &&Value| line["role"] == "leader" && line["term"] == gone["term"];
-        let Some(leader) = lines().find(leads) else { return true };
+        let leads = |line: &Value| line["role"] == "leader" && line["term"] == gone["term"];
+        let elected = self.files.values().find_map(|lines| {
+            let place = lines.iter().position(|line| leads(&line.value))?;
+            // As its own log had it then; each boot tells it anew.
+            let before = lines[..place].iter().rev().map(|line| &line.value);
+            let mut configurations = before.filter(|line| line["event"] == "config");
+            Some((&lines[place].value, configurations.next().expect("a boot begins with its configuration")))
+        });
+        let Some((leader, configuration)) = elected else { return true };
         let votes = |line: &&Value| {
             line["event"] == "vote"
                 && line["term"] == gone["term"]
                 && line["for"] == leader["node"]
                 && line["node"] != gone["node"]
         };
-        let nodes = self.files.keys().filter(|file| file.ends_with("dump.jsonl")).count();
-        lines().filter(votes).count() > nodes / 2
+        let voted: Vec<&Value> = self.values().filter(votes).map(|vote| &vote["node"]).collect();
+        [&configuration["voters"], &configuration["outgoing"]].into_iter().all(|set| {
+            let set = set.as_array().expect("a set of nodes");
+            set.is_empty() || set.iter().filter(|node| voted.contains(node)).count() > set.len() / 2
+        })
+    }
+
+    /// The log of this node ends no later than here when this line is written.
+    fn ends_by(&self, (file, at): (&str, usize), index: u64) -> bool {
+        let mut last = 0;
+        for line in self.files[file][..at].iter().map(|line| &line.value) {
+            match line["event"].as_str() {
+                Some("boot") => last = line["last"].as_u64().unwrap_or(u64::MAX),
+                Some("append") => {
+                    let entries = line["entries"].as_array().map_or(0, Vec::len) as u64;
+                    last =
+                        line["first"].as_u64().unwrap_or(u64::MAX).saturating_add(entries).saturating_sub(1);
+                }
+                Some("truncate") => last = last.min(line["after"].as_u64().unwrap_or(u64::MAX)),
+                Some("snapshot") => last = last.max(line["index"].as_u64().unwrap_or(u64::MAX)),
+                _ => {}
+            }
+        }
+        last <= index
     }
 
     fn values(&self) -> impl Iterator<Item = &Value> {
@@ -301,8 +329,11 @@ const CORRUPTIONS: &[(&str, Corrupt)] = &[
     }),
     ("where a truncation cuts", |run, rng| {
         let place = run.place(rng, event("truncate"))?;
-        let new = near(&run.files[place.0][place.1].value["after"], rng);
-        Some((run.edit(place, |line| line["after"] = new)?, May::NotHold))
+        let was = &run.files[place.0][place.1].value["after"];
+        let new = near(was, rng);
+        // Where the log ends before, nothing is cut.
+        let lawful = was.as_u64().min(new.as_u64()).is_some_and(|after| run.ends_by(place, after));
+        Some((run.edit(place, |line| line["after"] = new)?, if lawful { May::Hold } else { May::NotHold }))
     }),
     ("the term of a role", |run, rng| {
         let place = run.place(rng, event("role"))?;
@@ -432,8 +463,14 @@ const CORRUPTIONS: &[(&str, Corrupt)] = &[
         let place =
             run.place(rng, |file, value| file == "history.jsonl" && value["value"]["outcome"].is_string())?;
         let new = *["skipped", "indeterminate"].choose(rng)?;
-        // A heal finds nothing to heal where another fault's heal came first.
-        let lawful = new == "skipped" && run.files[place.0][place.1].value["f"] == "heal";
+        let value = &run.files[place.0][place.1].value;
+        // A heal finds nothing to heal where another fault's heal came first, and a fault nothing to strike where
+        // others like it were done.
+        let alike =
+            |line: &&Value| line["f"] == value["f"] && line["value"]["target"] == value["value"]["target"];
+        let done = |line: &&Value| line["value"]["outcome"] == "installed";
+        let others = run.values().filter(alike).filter(done).filter(|line| *line != value).count();
+        let lawful = new == "skipped" && (value["f"] == "heal" || others > 0);
         let changed = run.edit(place, |line| line["value"]["outcome"] = json!(new))?;
         Some((changed, if lawful { May::Hold } else { May::NotHold }))
     }),
@@ -551,11 +588,11 @@ fn simulated() -> impl Iterator<Item = PathBuf> {
 }
 
 fn runs() -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/real");
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs");
+    let own = ["real", "real-members"].map(|name| kept.join(name));
     let others = std::env::var_os("REAL_RUNS").map(|root| fs::read_dir(root).unwrap());
     let others = others.into_iter().flatten().map(|item| item.unwrap().path());
-    [own]
-        .into_iter()
+    own.into_iter()
         .chain(others.filter(|path| !path.is_symlink() && path.join("run.json").is_file()))
         .collect()
 }

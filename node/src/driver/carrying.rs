@@ -16,7 +16,9 @@ use super::requests::Pending;
 use super::{Driver, DriverError};
 use crate::events;
 use crate::machine::Machine;
-use crate::raft::{Body, Effects, Entry, Index, Input, Message, Reply, RoleName, Snapshot, Status, WriteId};
+use crate::raft::{
+    Body, Effects, Entry, Index, Input, Message, Position, Reply, RoleName, Snapshot, Status, WriteId,
+};
 use crate::storage::StorageError;
 use crate::transport::NodeStatus;
 
@@ -62,8 +64,21 @@ impl Writes {
         self.running.is_some()
     }
 
+    /// The snapshot that the running write installs.
+    pub fn installing(&self) -> Option<Position> {
+        self.running.as_ref()?.install.as_ref().map(|snapshot| snapshot.position)
+    }
+
     pub fn gathered_bytes(&self) -> usize {
         self.gathered_bytes
+    }
+
+    /// What is told at once is newer than what the lines of the running write will tell.
+    fn outdate(&mut self, now: Status) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.status.term == now.term) {
+            let Status { role, leader, commit, .. } = now;
+            running.status = Status { role, leader, commit, ..running.status };
+        }
     }
 
     fn gather(&mut self, effects: Effects) {
@@ -87,6 +102,9 @@ impl Driver {
     pub(super) fn carry_out(&mut self, effects: Effects) -> Result<(), DriverError> {
         let Effects { send, persist, send_durable, install, apply, reply, accept: _, take } = effects;
         let leading = self.acts.take_at_once();
+        if !leading.is_empty() {
+            self.writes.outdate(self.raft.status());
+        }
         self.tell(leading)?;
         for message in send {
             match message.body {
@@ -202,6 +220,10 @@ impl Driver {
             let Some((_, later)) = self.backlog.later.pop_front() else { break };
             match later {
                 Later::Reply(reply) => self.reply(reply),
+                // The state of a snapshot that is being installed comes first.
+                Later::Take if self.applied < self.raft.begin().index => {
+                    self.backlog.later.push_back((self.raft.status().commit, Later::Take));
+                }
                 Later::Take => {
                     let (position, configuration) = self.raft.snapshot_at(self.applied);
                     self.carriers.take(self.machine.freeze(), position, configuration);

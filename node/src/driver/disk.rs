@@ -1,4 +1,4 @@
-//! The thread that makes writes durable, beside the driver: what hangs with the disk is this thread alone.
+//! The thread that makes writes durable, beside the driver: when the log hangs, it is this thread that waits.
 //!
 //! In: one write at a time, the next one only when the one before is done. Out: that it is durable, or why not, into
 //! the driver's inbox. Never: a write that overtakes another, or a second try.

@@ -23,6 +23,10 @@ pub enum StorageError {
     #[error("failed to {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
+    /// What the disk holds of it is not known, and a second try that succeeds would say nothing about the first.
+    #[error("failed to sync {}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
+
     #[error("data folder {} is in use: a node runs on it, or its dump is being taken", path.display())]
     InUse { path: PathBuf },
 
@@ -80,6 +84,10 @@ impl StorageError {
     /// For `map_err`: the action and the file at hand, around what the system said.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
         move |source| StorageError::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(super) fn sync(path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        move |source| StorageError::Sync { path: path.to_owned(), source }
     }
 
     pub(super) fn corrupt(path: &Path, offset: u64, expected: impl Into<String>) -> StorageError {

@@ -164,7 +164,7 @@ pub(super) fn place_by(
     let opened = options.read(true).write(true).create(true).truncate(true).open(&temporary);
     let mut file = opened.map_err(StorageError::io("create", &temporary))?;
     fill(&mut file).map_err(StorageError::io("write", &temporary))?;
-    file.sync_all().map_err(StorageError::io("sync", &temporary))?;
+    file.sync_all().map_err(StorageError::sync(&temporary))?;
     fs::rename(&temporary, &path).map_err(StorageError::io("rename a new file to", &path))?;
     sync(dir)?;
     Ok((file, path))
@@ -182,7 +182,7 @@ pub(super) fn rename(
     let opened = OpenOptions::new().read(true).write(true).open(from);
     let mut file = opened.map_err(StorageError::io("open", from))?;
     fill(&mut file).map_err(StorageError::io("write", from))?;
-    file.sync_all().map_err(StorageError::io("sync", from))?;
+    file.sync_all().map_err(StorageError::sync(from))?;
     fs::rename(from, &path).map_err(StorageError::io("rename a spare segment to", &path))?;
     sync(dir)?;
     Ok((file, path))
@@ -201,7 +201,8 @@ pub(super) fn remove_unplaced(dir: &Path) -> Result<(), StorageError> {
 
 /// Makes durable which files the folder holds.
 pub(super) fn sync(dir: &Path) -> Result<(), StorageError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StorageError::io("sync folder", dir))
+    let opened = File::open(dir).map_err(StorageError::io("open folder", dir))?;
+    opened.sync_all().map_err(StorageError::sync(dir))
 }
 
 /// Makes durable that this folder is in the one that holds it.

@@ -269,7 +269,7 @@ impl Storage {
         frame::build(&mut self.buffer, active.salt, self.sequence, body);
         let written = active.file.write_all_at(&self.buffer, active.offset);
         written.map_err(StorageError::io("write a record to", &active.path))?;
-        active.file.sync_data().map_err(StorageError::io("sync", &active.path))?;
+        active.file.sync_data().map_err(StorageError::sync(&active.path))?;
         active.offset += self.buffer.len() as u64;
         self.sequence += 1;
         Ok(())

@@ -143,7 +143,7 @@ impl Writer {
                 .map_err(failed("write"))?;
         }
         self.file.write_all(&trailer).map_err(failed("write"))?;
-        self.file.sync_all().map_err(failed("sync"))?;
+        self.file.sync_all().map_err(StorageError::sync(&self.path))?;
         // From the disk and not from memory, as far as the kernel can be asked.
         let _ = posix_fadvise(self.file.as_fd(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         let position = self.snapshot.position;

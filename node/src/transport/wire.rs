@@ -164,9 +164,9 @@ fn encode_entry(entry: Entry) -> v1::Entry {
     v1::Entry { term: entry.term.0, kind: kind.into(), payload: entry.payload.to_vec().into() }
 }
 
-/// None when an entry is of no known kind, or its index would be beyond counting.
+/// None when an entry is of no known kind, or an index after it would be beyond counting.
 fn decode_entries(prev_index: u64, entries: Vec<v1::Entry>) -> Option<Vec<Entry>> {
-    prev_index.checked_add(entries.len() as u64)?;
+    prev_index.checked_add(entries.len() as u64 + 1)?;
     let decode = |(index, entry): (u64, v1::Entry)| {
         let kind = match v1::EntryKind::try_from(entry.kind).ok()? {
             v1::EntryKind::Noop => EntryKind::Noop,
@@ -238,6 +238,7 @@ mod tests {
             Some(envelope::Body::AppendEntriesReply(v1::AppendEntriesReply { round: 1, outcome: None })),
             Some(envelope::Body::AppendEntries(append(1, vec![entry]))),
             Some(envelope::Body::AppendEntries(append(u64::MAX, vec![v1::Entry::default()]))),
+            Some(envelope::Body::AppendEntries(append(u64::MAX, Vec::new()))),
         ];
         for body in bodies {
             assert_eq!(decode(v1::Envelope { from: 1, to: 2, term: 1, body }), None);

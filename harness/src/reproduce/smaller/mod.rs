@@ -25,6 +25,8 @@ pub enum Pass {
     Steps,
     /// Faults, and those after them strike when they did.
     StepsInPlace,
+    /// Rounds of scripts, and their moves.
+    Scripts,
     /// How long faults last, and the time between them.
     Times,
     /// Clients, their rate, keys and kinds of operations.
@@ -32,8 +34,8 @@ pub enum Pass {
     Nodes,
 }
 
-pub const PASSES: [Pass; 6] =
-    [Pass::End, Pass::Steps, Pass::StepsInPlace, Pass::Times, Pass::Load, Pass::Nodes];
+pub const PASSES: [Pass; 7] =
+    [Pass::End, Pass::Steps, Pass::StepsInPlace, Pass::Scripts, Pass::Times, Pass::Load, Pass::Nodes];
 
 /// One scenario to try.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +60,7 @@ pub fn smaller(
         Pass::End => times::ends(scenario, shown),
         Pass::Steps => steps::without(scenario, chunk, true),
         Pass::StepsInPlace => steps::without(scenario, chunk, false),
+        Pass::Scripts => steps::scripts(scenario),
         Pass::Times => times::shorter(scenario),
         Pass::Load => load::lighter(scenario),
         Pass::Nodes => load::fewer_nodes(scenario),

@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Smaller;
-use super::pinned::{begin, end, fit, last_end, set_begin, whole_ms};
-use crate::scenario::{FaultRule, Scenario};
+use super::pinned::{begin, end, fit, hold, last_end, rules, rules_mut, set_begin, set_hold, whole_ms};
+use crate::scenario::{Rule, Scenario};
 
 /// After the violation, and after the last fault.
 const AFTER_SHOWN: Duration = Duration::from_secs(1);
@@ -37,14 +37,14 @@ pub fn shorter(scenario: &Scenario) -> Vec<Smaller> {
         all.push(everything(scenario, part));
         all.push(holds(scenario, part));
         all.push(room(scenario, |room| room / part, part));
-        for place in 0..scenario.faults.len() {
+        for place in 0..rules(scenario).len() {
             all.push(gap(scenario, place, part));
-            all.push(hold(scenario, place, part));
+            all.push(held_less(scenario, place, part));
         }
     }
     all.push(room(scenario, |room| room.min(AFTER_LAST), 0));
     let saved = |smaller: &Smaller| {
-        let in_holds = |scenario: &Scenario| scenario.faults.iter().map(|rule| rule.hold).sum::<Duration>();
+        let in_holds = |scenario: &Scenario| rules(scenario).iter().filter_map(hold).sum::<Duration>();
         let (less, before) = (&smaller.scenario, scenario);
         (before.duration - less.duration, in_holds(before).saturating_sub(in_holds(less)))
     };
@@ -58,30 +58,33 @@ pub fn shorter(scenario: &Scenario) -> Vec<Smaller> {
 
 fn everything(scenario: &Scenario, part: u32) -> Smaller {
     let mut shorter = scenario.clone();
-    for rule in &mut shorter.faults {
+    for rule in rules_mut(&mut shorter) {
         set_begin(rule, whole_ms(begin(rule) / part));
-        rule.hold = held(rule, part);
+        let less = held(rule, part);
+        set_hold(rule, less);
     }
-    shorter.duration = whole_ms(scenario.duration / part).max(last_end(&shorter.faults));
+    shorter.duration = whole_ms(scenario.duration / part).max(last_end(&shorter));
     finish(shorter, format!("in 1/{part} of the time"))
 }
 
 /// What is left of a hold; at least a millisecond, where there was one.
-fn held(rule: &FaultRule, part: u32) -> Duration {
-    whole_ms(rule.hold / part).max(rule.hold.min(Duration::from_millis(1)))
+fn held(rule: &Rule, part: u32) -> Duration {
+    let before = hold(rule).unwrap_or_default();
+    whole_ms(before / part).max(before.min(Duration::from_millis(1)))
 }
 
 fn holds(scenario: &Scenario, part: u32) -> Smaller {
     let mut shorter = scenario.clone();
-    for rule in &mut shorter.faults {
-        rule.hold = held(rule, part);
+    for rule in rules_mut(&mut shorter) {
+        let less = held(rule, part);
+        set_hold(rule, less);
     }
     finish(shorter, format!("faults last 1/{part} as long"))
 }
 
 /// Between the last fault and the end.
 fn room(scenario: &Scenario, less: impl Fn(Duration) -> Duration, part: u32) -> Smaller {
-    let last = last_end(&scenario.faults).min(scenario.duration);
+    let last = last_end(scenario).min(scenario.duration);
     let duration = last + whole_ms(less(scenario.duration - last));
     let how = match part {
         0 => "it ends soon after the last fault".to_owned(),
@@ -92,28 +95,28 @@ fn room(scenario: &Scenario, less: impl Fn(Duration) -> Duration, part: u32) -> 
 
 /// From one fault, or the beginning, to the next; all that follows comes so much earlier.
 fn gap(scenario: &Scenario, place: usize, part: u32) -> Smaller {
-    let at = begin(&scenario.faults[place]);
-    let before = place.checked_sub(1).map_or(Duration::ZERO, |place| begin(&scenario.faults[place]));
+    let at = begin(&rules(scenario)[place]);
+    let before = place.checked_sub(1).map_or(Duration::ZERO, |place| begin(&rules(scenario)[place]));
     let saved = whole_ms(at - before) - whole_ms((at - before) / part);
     let mut shorter = scenario.clone();
-    for rule in &mut shorter.faults[place..] {
+    for rule in &mut rules_mut(&mut shorter)[place..] {
         set_begin(rule, begin(rule) - saved);
     }
     shorter.duration -= saved;
-    finish(shorter, format!("1/{part} of the time before {}", scenario.faults[place]))
+    finish(shorter, format!("1/{part} of the time before {}", rules(scenario)[place]))
 }
 
 /// How long one lasts; what begins after its end comes so much earlier.
-fn hold(scenario: &Scenario, place: usize, part: u32) -> Smaller {
-    let rule = &scenario.faults[place];
+fn held_less(scenario: &Scenario, place: usize, part: u32) -> Smaller {
+    let rule = &rules(scenario)[place];
     let (over, less) = (end(rule), held(rule, part));
-    let saved = rule.hold - less;
+    let saved = hold(rule).unwrap_or_default() - less;
     let mut shorter = scenario.clone();
-    shorter.faults[place].hold = less;
-    for later in shorter.faults.iter_mut().filter(|later| begin(later) >= over) {
+    set_hold(&mut rules_mut(&mut shorter)[place], less);
+    for later in rules_mut(&mut shorter).iter_mut().filter(|later| begin(later) >= over) {
         set_begin(later, begin(later) - saved);
     }
-    shorter.duration = (scenario.duration - saved).max(last_end(&shorter.faults));
+    shorter.duration = (scenario.duration - saved).max(last_end(&shorter));
     finish(shorter, format!("1/{part} as long: {rule}"))
 }
 
