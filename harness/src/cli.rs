@@ -131,6 +131,9 @@ pub struct RunArgs {
     /// The node's program [default: mkraft-node beside this program]
     #[arg(long, value_name = "PATH")]
     pub node: Option<PathBuf>,
+    /// The program that `upgrade` starts in its place
+    #[arg(long, value_name = "PATH")]
+    pub node_next: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +189,9 @@ pub struct ReplayArgs {
     /// The node's program [default: that of the run, else mkraft-node beside this program]
     #[arg(long, value_name = "PATH")]
     pub node: Option<PathBuf>,
+    /// The program that `upgrade` starts in its place [default: that of the run]
+    #[arg(long, value_name = "PATH")]
+    pub node_next: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +210,9 @@ pub struct ShrinkArgs {
     /// The node's program [default: that of the run, else mkraft-node beside this program]
     #[arg(long, value_name = "PATH")]
     pub node: Option<PathBuf>,
+    /// The program that `upgrade` starts in its place [default: that of the run]
+    #[arg(long, value_name = "PATH")]
+    pub node_next: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -350,7 +359,8 @@ fn scenario_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
             paths.push(path);
         }
     }
-    paths.sort();
+    // By name, and not by path, in which a longer name may come before the shorter one that it begins with.
+    paths.sort_by(|one, other| one.file_stem().cmp(&other.file_stem()));
     Ok(paths)
 }
 

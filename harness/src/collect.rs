@@ -94,7 +94,7 @@ async fn stop_all(cluster: &Cluster) -> Vec<Option<Result<Deed, ActError>>> {
         async move {
             match node.state() {
                 NodeState::Down => None,
-                NodeState::Running | NodeState::Paused => Some(node.terminate(GRACE).await),
+                _ => Some(node.terminate(GRACE).await),
             }
         }
     };
@@ -109,7 +109,7 @@ async fn dump(cluster: &Cluster, node: &str, folder: &NodeFolder) -> Result<(), 
         remove(path).map_err(file_failed)?;
     }
     let launch = Launch {
-        program: cluster.system().program.clone(),
+        program: cluster.node(node).program().clone(),
         arguments: cluster.system().dump_arguments(&folder.data()),
         environment: Vec::new(),
         folder: folder.root().to_path_buf(),

@@ -33,6 +33,24 @@ pub fn run(args: &RunArgs) -> io::Result<Exit> {
     if exit != Exit::Holds {
         return Ok(exit);
     }
+    if args.node_next.is_none() {
+        let needing = args
+            .scenarios
+            .iter()
+            .zip(&scenarios)
+            .filter(|(_, scenario)| Plan::of(scenario, args.seed).upgrades());
+        let needing: Vec<&PathBuf> = needing.map(|(path, _)| path).collect();
+        for path in &needing {
+            writeln!(
+                anstream::stderr(),
+                "error: {}: `upgrade` needs a second program: name it with --node-next PATH, which may be that of --node",
+                line_of_upgrade(path)
+            )?;
+        }
+        if !needing.is_empty() {
+            return Ok(Exit::Usage);
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(run_all(&scenarios, args));
     // Requests that no node will ever answer may still wait.
@@ -40,10 +58,27 @@ pub fn run(args: &RunArgs) -> io::Result<Exit> {
     exit
 }
 
+/// `file:line` of the first `upgrade:` in a scenario that has one, as far as the file still says so.
+fn line_of_upgrade(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let code = |line: &str| line.split(" #").next().is_some_and(|code| code.contains("upgrade:"));
+    match text.lines().position(|line| !line.starts_with('#') && code(line)) {
+        Some(before) => format!("{}:{}", path.display(), before + 1),
+        None => path.display().to_string(),
+    }
+}
+
 async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
     let system = match Mkraft::find(args.node.as_deref()).await {
         Ok(system) => system,
         Err(error) => return failed(&error),
+    };
+    let next = match &args.node_next {
+        None => None,
+        Some(path) => match Mkraft::find(Some(path)).await {
+            Ok(next) => Some(next),
+            Err(error) => return failed(&error),
+        },
     };
     let interrupt = Interrupt::listen()?;
     let mut done = Vec::new();
@@ -57,6 +92,7 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
             seed: args.seed,
             out: &args.out,
             system: &system,
+            next: next.as_ref(),
             interrupt: interrupt.clone(),
             replay_of: None,
             aloud: true,
@@ -78,6 +114,8 @@ pub struct Run<'a> {
     /// Where its folder goes.
     pub out: &'a Path,
     pub system: &'a Mkraft,
+    /// What `upgrade` starts in its place.
+    pub next: Option<&'a Mkraft>,
     pub interrupt: Interrupt,
     /// The run that it is to repeat.
     pub replay_of: Option<Origin>,
@@ -134,6 +172,7 @@ impl Run<'_> {
         };
         let layout = Layout {
             spares: asked.spares,
+            next: self.next.cloned(),
             ..Layout::new(asked.nodes, settings, folder.root(), Wiring::Linked)
         };
         let (mut nodes, mut collection) = (Vec::new(), None);
@@ -176,10 +215,9 @@ impl Run<'_> {
             seed: self.seed,
             harness_version: env!("CARGO_PKG_VERSION").to_owned(),
             node_version: self.system.version.clone(),
-            node_binary: Binary {
-                path: self.system.program.display().to_string(),
-                xxh3: self.system.digest.clone(),
-            },
+            node_binary: binary(self.system),
+            next_version: self.next.map(|next| next.version.clone()),
+            next_binary: self.next.map(binary),
             drawn: self.drawn(),
             started,
             load_began_ns: course.load_began_ns,
@@ -215,6 +253,10 @@ impl Run<'_> {
     }
 }
 
+fn binary(system: &Mkraft) -> Binary {
+    Binary { path: system.program.display().to_string(), xxh3: system.digest.clone() }
+}
+
 /// How the processes of a node went, for the judge.
 fn node_run(node: &cluster::Node) -> NodeRun {
     let asked = |ending: Option<&cluster::Ending>| match ending {
@@ -225,6 +267,8 @@ fn node_run(node: &cluster::Node) -> NodeRun {
     let boot = |start: cluster::Start| BootRun {
         answered: start.answered,
         asked: asked(start.ending.as_ref()),
+        next: start.next,
+        evidence: start.evidence,
         end: match start.ending.map(|ending| ending.status) {
             Some(cluster::Status::Code(0)) => End::Stopped,
             Some(cluster::Status::Code(code)) => End::Exit(code),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mkraft_harness::cluster::{Cluster, Layout, Leader, NodeState, Wiring};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
-use mkraft_harness::nemesis::{self, Book, Left};
+use mkraft_harness::nemesis::{self, Book, Left, Means};
 use mkraft_harness::scenario::{FaultKind, Manner, Plan, Step};
 use mkraft_harness::system::operator::Members;
 use mkraft_harness::system::{Mkraft, Settings};
@@ -72,7 +72,8 @@ impl Scene {
         let hold = hold.as_nanos() as u64;
         let step = Step::strike(0, fault, target, Manner::Plain, hold, 3);
         let plan = Plan { steps: vec![step] };
-        let run = nemesis::run(&plan, Instant::now(), Arc::clone(&self.cluster), book, stopped);
+        let means = Means::new(Arc::clone(&self.cluster), book);
+        let run = nemesis::run(&plan, Instant::now(), &means, stopped);
         let left = tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap();
         let lines = lines.lock().unwrap().clone();
         (lines, left)
@@ -163,7 +164,7 @@ async fn who_was_added_when_the_run_ends_is_removed_by_the_last_heal() {
             Ok(())
         })
     };
-    nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
+    nemesis::heal_all(&Means::new(Arc::clone(&scene.cluster), book), left).await.unwrap();
     assert_eq!(scene.voters().await, Members::first(3).voters);
     let told = told.lock().unwrap().clone();
     let steps: Vec<_> = told.iter().map(|(kind, f, strike)| (*kind, f.as_str(), strike.step)).collect();

@@ -12,7 +12,7 @@ use mkraft_harness::cluster::{
 };
 use mkraft_harness::collect::{DumpError, collect};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
-use mkraft_harness::nemesis::{self, Book};
+use mkraft_harness::nemesis::{self, Book, Means};
 use mkraft_harness::scenario::{FaultKind, Manner, Plan, Step};
 use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
@@ -233,14 +233,16 @@ async fn the_nemesis_carries_out_overlapping_strikes_one_act_at_a_time() {
     };
     let (_stop, stopped) = watch::channel(false);
     let began = tokio::time::Instant::now();
-    let left =
-        nemesis::run(&plan, began, Arc::clone(&scene.cluster), Arc::clone(&book), stopped).await.unwrap();
-    nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
+    let means = Means::new(Arc::clone(&scene.cluster), book);
+    let left = nemesis::run(&plan, began, &means, stopped).await.unwrap();
+    nemesis::heal_all(&means, left).await.unwrap();
+    drop(means);
     let lines = lines.lock().unwrap().clone();
     for pair in lines.chunks(2) {
         let [(OpType::Invoke, f, invoke), (OpType::Info, same_f, info)] = pair else { panic!("{pair:?}") };
         assert_eq!((f, invoke.step, &invoke.target), (same_f, info.step, &info.target));
         assert!(invoke.nodes.is_empty() && invoke.outcome.is_none() && info.outcome.is_some());
+        assert!(invoke.whole.is_none() && info.whole.is_some());
     }
     let info = |f: &str, step: Option<u64>| {
         let mut found = lines
@@ -261,6 +263,10 @@ async fn the_nemesis_carries_out_overlapping_strikes_one_act_at_a_time() {
     };
     installed("pause", 0, &["n1"]);
     installed("kill", 1, &["n2"]);
+    let whole = |f: &str, step| info(f, step).unwrap().whole;
+    // One of three is broken, then two, then all, then none.
+    assert_eq!((whole("pause", Some(0)), whole("kill", Some(1))), (Some(true), Some(false)));
+    assert_eq!((whole("kill", Some(3)), whole("heal", None)), (Some(false), Some(true)));
     // n2 was down at the time of step 2, and step 3 struck those that were not.
     let skipped = info("kill", Some(2)).unwrap();
     assert_eq!((skipped.outcome, skipped.nodes.len()), (Some(StrikeOutcome::Skipped), 0));
@@ -292,16 +298,18 @@ async fn a_nemesis_that_is_stopped_leaves_its_faults_to_the_last_heal() {
     ];
     let (stop, stopped) = watch::channel(false);
     let began = tokio::time::Instant::now();
+    let means = Means::new(Arc::clone(&scene.cluster), book);
     let nemesis = {
-        let (cluster, book) = (Arc::clone(&scene.cluster), Arc::clone(&book));
-        tokio::spawn(async move { nemesis::run(&Plan { steps }, began, cluster, book, stopped).await })
+        let means = means.clone();
+        tokio::spawn(async move { nemesis::run(&Plan { steps }, began, &means, stopped).await })
     };
     until("both faults are recorded", || lines.lock().unwrap().len() == 4).await;
     stop.send(true).unwrap();
     let left = tokio::time::timeout(DEADLINE, nemesis).await.unwrap().unwrap().unwrap();
     assert_eq!(lines.lock().unwrap().len(), 4);
 
-    nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
+    nemesis::heal_all(&means, left).await.unwrap();
+    drop(means);
     let (_, f, healed) = lines.lock().unwrap().last().unwrap().clone();
     assert_eq!((f.as_str(), healed.step, healed.target.as_str()), ("heal", None, "all"));
     assert_eq!(

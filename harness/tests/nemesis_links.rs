@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mkraft_harness::cluster::{Cluster, Layout, Wiring};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
-use mkraft_harness::nemesis::{self, Book};
-use mkraft_harness::scenario::{Plan, Scenario, Step};
+use mkraft_harness::nemesis::{self, Book, Means};
+use mkraft_harness::scenario::{Keep, Plan, Scenario, Step};
 use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -101,7 +101,8 @@ impl Scene {
         let (book, lines) = book();
         let (_stop, stopped) = watch::channel(false);
         let plan = Plan { steps: vec![step(fault)] };
-        let run = nemesis::run(&plan, Instant::now(), Arc::clone(&self.cluster), book, stopped);
+        let means = Means::new(Arc::clone(&self.cluster), book);
+        let run = nemesis::run(&plan, Instant::now(), &means, stopped);
         let left = timeout(DEADLINE, run).await.unwrap().unwrap();
         assert!(left.is_empty());
         let lines = lines.lock().unwrap();
@@ -232,9 +233,10 @@ async fn what_is_cut_twice_flows_when_both_are_healed_and_what_is_left_the_last_
         let lines = lines.lock().unwrap();
         lines.iter().any(|(kind, f, strike)| *kind == OpType::Info && f == "heal" && strike.step == step)
     };
+    let means = Means::new(Arc::clone(&scene.cluster), book);
     let nemesis = tokio::spawn({
-        let (cluster, book, began) = (Arc::clone(&scene.cluster), Arc::clone(&book), Instant::now());
-        async move { nemesis::run(&Plan { steps }, began, cluster, book, stopped).await }
+        let means = means.clone();
+        async move { nemesis::run(&Plan { steps }, Instant::now(), &means, stopped).await }
     });
     let all_struck = || lines.lock().unwrap().iter().filter(|(kind, ..)| *kind == OpType::Info).count() >= 6;
     let deadline = Instant::now() + DEADLINE;
@@ -249,11 +251,65 @@ async fn what_is_cut_twice_flows_when_both_are_healed_and_what_is_left_the_last_
     assert_eq!(link("n1 -> n2").traffic().forward_bytes, passed);
     stop.send(true).unwrap();
     let left = timeout(DEADLINE, nemesis).await.unwrap().unwrap().unwrap();
-    let outcome = nemesis::heal_all(&scene.cluster, &book, left).await.unwrap();
+    let outcome = nemesis::heal_all(&means, left).await.unwrap();
+    drop(means);
     assert_eq!(outcome, StrikeOutcome::Installed);
     assert!((1..4).all(|step| healed(&lines, Some(step))) && healed(&lines, None));
     scene.flows().await;
     assert!(scene.cluster.links().iter().all(|link| !link.heal()));
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_quorum_is_kept_of_two_faults_that_would_take_it_together_the_second_is_skipped() {
+    let scene = scene().await;
+    let (book, lines) = book();
+    let mut steps: Vec<Step> = [
+        "isolate: n1, for: 1h",
+        "kill: n2, down: 1h",
+        "cut: n2 -> n3, for: 1h",
+        // What n1 has is lost already, resets break nothing that lasts, and clients have the others.
+        "kill: n1, down: 1h",
+        "delay: n1 <-> others, by: 1ms, for: 1h",
+        "reset: n2 <-> n3",
+        "cut: clients <-> n1, for: 1h",
+        "cut: clients <-> n3, for: 1h",
+        "slow-close: all, by: 1ms, for: 1h",
+    ]
+    .map(step)
+    .into();
+    let means = Means::new(Arc::clone(&scene.cluster), book).keeping(Keep::Quorum);
+    let mut left = Vec::new();
+    // One after the other: what is struck at once may come in any order.
+    for (number, step) in steps.drain(..).enumerate() {
+        let before = (0..number).map(|_| Step { at: u64::MAX / 4, ..step.clone() });
+        let plan = Plan { steps: before.chain([step.clone()]).collect() };
+        let (stop, stopped) = watch::channel(false);
+        let run = nemesis::run(&plan, Instant::now(), &means, stopped);
+        let struck = || lines.lock().unwrap().len() == 2 * (number + 1);
+        let stopping = async {
+            while !struck() {
+                sleep(BEAT).await;
+            }
+            stop.send_replace(true);
+        };
+        let (ended, ()) = timeout(DEADLINE, async { tokio::join!(run, stopping) }).await.unwrap();
+        left.extend(ended.unwrap());
+    }
+    let told: Vec<_> =
+        lines.lock().unwrap().iter().filter(|(kind, ..)| *kind == OpType::Info).cloned().collect();
+    let outcomes: Vec<_> = told.iter().map(|(_, _, strike)| strike.outcome.unwrap()).collect();
+    use StrikeOutcome::{Installed, Skipped};
+    assert_eq!(
+        outcomes,
+        [Installed, Skipped, Skipped, Installed, Installed, Installed, Installed, Skipped, Installed],
+        "{told:#?}"
+    );
+    let reason = "it would leave no whole quorum: n1 <-> n2 by step 0, n1 <-> n3 by step 0";
+    assert_eq!((told[1].2.detail.as_str(), told[2].2.detail.as_str()), (reason, reason));
+    assert!(told.iter().all(|(_, _, strike)| strike.whole == Some(true)), "{told:#?}");
+    assert_eq!(nemesis::heal_all(&means, left).await.unwrap(), Installed);
+    drop(means);
     scene.close().await;
 }
 

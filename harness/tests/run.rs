@@ -150,41 +150,6 @@ fn an_interrupted_run_is_healed_collected_and_judged_and_is_no_pass() {
 }
 
 #[test]
-fn a_run_that_is_killed_leaves_no_process_behind_not_even_a_paused_one() {
-    let place = Place::with(
-        &SCENARIO.replace("4s", "60s").replace("kill: leader, down: 1s", "pause: leader, for: 50s"),
-    );
-    let mut child = place.run(&node_program()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let history = place.out().join("short-5/history.jsonl");
-    let began = Instant::now();
-    while !std::fs::read_to_string(&history).is_ok_and(|text| text.contains(r#""outcome":"installed""#)) {
-        assert!(began.elapsed() < DEADLINE, "no fault in {}", history.display());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let left = descendants(child.id());
-    assert_eq!(left.len(), 4, "a guard and three nodes");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    while let Some(pid) = left.iter().find(|&&pid| Path::new(&format!("/proc/{pid}")).exists()) {
-        assert!(began.elapsed() < DEADLINE, "process {pid} of {left:?} is left");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Children, their children, and so on.
-fn descendants(pid: u32) -> Vec<u32> {
-    let mut all = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten() {
-        let children = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace().map(|child| child.parse().unwrap()) {
-            all.push(child);
-            all.extend(descendants(child));
-        }
-    }
-    all
-}
-
-#[test]
 fn nodes_that_end_unasked_at_once_are_a_violation_told_with_their_last_words() {
     let place = Place::with(SCENARIO);
     let node = place.folder.path().join("mkraft-node");
@@ -215,5 +180,83 @@ fn a_folder_that_is_none_is_a_mistake_of_the_one_who_asks() {
         let output = command(&[asked], Path::new("/nowhere/run"));
         assert_eq!(output.status.code(), Some(64));
         assert!(text(&output).contains("/nowhere/run"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn an_upgrade_needs_a_second_binary_and_the_run_tells_which_boot_ran_it() {
+    let place = Place::with(&SCENARIO.replace("kill: leader, down: 1s", "upgrade: follower"));
+    let node = node_program();
+    let refused = place.run(&node).output().unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+    let expected = format!("{}:7: `upgrade` needs a second program", place.scenario.display());
+    assert!(text(&refused).contains(&expected), "{}", text(&refused));
+    assert!(!place.out().exists(), "nothing was run");
+
+    // The same program in other bytes.
+    let next = place.folder.path().join("next");
+    let mut bytes = std::fs::read(&node).unwrap();
+    bytes.extend(b"next");
+    std::fs::write(&next, bytes).unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // A follower alone makes no other leader.
+    std::fs::write(
+        &place.scenario,
+        std::fs::read_to_string(&place.scenario)
+            .unwrap()
+            .replace("leader-changes-min: 1", "leader-changes-min: 0"),
+    )
+    .unwrap();
+    let output = place.run(&node).arg("--node-next").arg(&next).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains(" --node-next "), "{}", text(&output));
+    let info = RunFolder::new(place.out().join("short-5")).read_info().unwrap();
+    let binary = info.next_binary.unwrap();
+    assert!(binary.path.ends_with("/next") && binary.xxh3 != info.node_binary.xxh3, "{binary:?}");
+    assert_eq!(info.next_version, Some(info.node_version));
+    let boots: Vec<(u64, bool)> = info
+        .nodes
+        .iter()
+        .flat_map(|node| &node.boots)
+        .map(|boot| (boot.evidence.unwrap(), boot.next))
+        .collect();
+    assert_eq!(boots.iter().filter(|boot| **boot == (1, false)).count(), 3, "{boots:?}");
+    assert_eq!(boots.iter().filter(|boot| **boot == (2, true)).count(), 1, "{boots:?}");
+}
+
+#[test]
+fn what_is_withheld_from_a_node_it_is_not_asked_and_all_else_it_is() {
+    for placement in ["pinned", "roam"] {
+        let scenario = SCENARIO
+            .replace("kill: leader, down: 1s", "withhold: n1, ops: reads, for: 2s")
+            .replace("rate: 100", &format!("rate: 100, placement: {placement}"))
+            .replace("ok-min: 50, leader-changes-min: 1", "ok-min: 50");
+        let place = Place::with(&scenario);
+        let output = place.run(&node_program()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let history = History::read(&place.out().join("short-5/history.jsonl")).unwrap();
+        let found = |f: &str| history.strikes.iter().find(|strike| &*strike.f == f).unwrap();
+        let (since, until) = (found("withhold").completed_at.unwrap(), found("heal").invoked_at);
+        let detail = &found("heal").completed.as_ref().unwrap().detail;
+        assert!(detail.contains("n1: 0 reads were sent to it"), "{detail}");
+        assert!(!detail.contains(", 0 turned away"), "{detail}");
+        let within = |time: u64| since < time && time < until;
+        let asked: Vec<_> =
+            history.operations.iter().filter(|operation| within(operation.invoked_at)).collect();
+        let of = |f: &str, node: &str| {
+            asked
+                .iter()
+                .filter(|operation| &*operation.f == f && operation.node.as_deref() == Some(node))
+                .count()
+        };
+        assert!(
+            !asked.iter().any(|read| &*read.f == "read"
+                && read.node.as_deref() == Some("n1")
+                && read.ended == Ended::Ok)
+        );
+        assert!(of("read", "n2") + of("read", "n3") > 10, "{placement}: reads go on elsewhere");
+        // Who roams ends at the leader.
+        let leads = placement == "roam" || of("write", "n1") > 0;
+        assert!(leads, "{placement}: writes to n1 go on");
     }
 }

@@ -11,6 +11,7 @@ use fake::load::{Run, run};
 use fake::{Fakes, Manner};
 use mkraft_harness::history::{Ended, Operation, Recorder};
 use mkraft_harness::scenario::{Append, Bank, Counter, Lock, Pacing, Placement, Set, Workload, WorkloadKind};
+use mkraft_harness::system::gates::Gates;
 use mkraft_harness::workload::Load;
 use mkraft_proto::v1::ErrorCode;
 use serde_json::{Value, json};
@@ -261,12 +262,13 @@ fn a_bank_that_exists_already_cannot_be_set_up() {
     let recorder = Arc::new(Recorder::create(&folder.path().join("history.jsonl")).unwrap());
     runtime.block_on(async {
         let fakes = Fakes::start(&[Manner::LoseFirstReply]).await;
-        let load = Load::start(&workload(BANK), 1, &fakes.addresses, recorder.clone()).await;
+        let load =
+            Load::start(&workload(BANK), 1, &fakes.addresses, &Gates::default(), recorder.clone()).await;
         assert!(load.is_ok(), "a reply that is lost is asked for again");
         drop(load);
         let fakes = Fakes::start(&[Manner::Answer]).await;
         fakes.put("a1", "7");
-        let refused = Load::start(&workload(BANK), 1, &fakes.addresses, recorder).await;
+        let refused = Load::start(&workload(BANK), 1, &fakes.addresses, &Gates::default(), recorder).await;
         let why = refused.err().expect("somebody else's account stands there");
         assert_eq!(why, "the load could not be set up: its keys exist already");
         assert_eq!(fakes.keys(), ["a1"]);

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use super::evidence::{Evidence, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
-use crate::history::{StrikeOutcome, StrikeRecord};
-use crate::scenario::{Act, Faults, Step};
+use crate::history::{Strike, StrikeOutcome, StrikeRecord};
+use crate::scenario::{Act, Faults, Hold, Step};
 
 /// Each step of the plan was done, and was seen to have been done.
 ///
 /// Reads: the plan, and the nemesis' lines of the history. Fails: never: what did not happen broke nothing.
-/// Unknown: a fault was done that is not as planned, or too early; a step has no lines, or its outcome or that of a heal is indeterminate; or every step with one fault and target was
-/// skipped; of a swarm, every step was. A step that was skipped while others like it were done is told and does no harm: overlapping faults
-/// find their targets down already. Cannot see: whether a fault hurt. Cost: O(steps).
+/// Unknown: a fault was done that is not as planned, or too early; a step has no lines, or its outcome or that of a heal
+/// is indeterminate; every step with one fault and target was skipped; or no round of a script got to its end, with
+/// every fault done and every fact there: so a trigger that never struck. Of a swarm these two are only unknown if every
+/// step was skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
+/// find their targets down already, and not every fact comes in every round. A fault that the end of the load undid
+/// before its time is done, and is counted as cut short. Cannot see: whether a fault hurt. Cost: O(steps).
 pub fn faults(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let steps = &evidence.plan.steps;
@@ -64,6 +67,9 @@ pub fn faults(evidence: &Evidence) -> Verdict {
             }
         }
     }
+    if !swarm || any == 0 {
+        unfinished(evidence, &strikes, &mut tally);
+    }
     for heal in evidence.history.strikes.iter().filter(|strike| &*strike.f == "heal") {
         let Some(completed) = &heal.completed else { continue };
         if completed.outcome == Some(StrikeOutcome::Indeterminate) {
@@ -72,10 +78,67 @@ pub fn faults(evidence: &Evidence) -> Verdict {
             tally.doubt(Finding::new(text, [history_witness(line, completed.detail.as_str())]));
         }
     }
+    let cut_short = cut_short(evidence, &strikes);
     tally.verdict("the scenario has faults, and the plan has no step", |steps| {
         let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
-        format!("{} planned: {done} done{skipped}", count(steps, "fault"))
+        let cut_short = if cut_short > 0 {
+            format!(", {cut_short} cut short by the end of the load")
+        } else {
+            String::new()
+        };
+        format!("{} planned: {done} done{skipped}{cut_short}", count(steps, "fault"))
     })
+}
+
+/// How many were done and would have lasted beyond the last heal.
+fn cut_short(evidence: &Evidence, strikes: &BTreeMap<u64, &StrikeRecord>) -> usize {
+    let heals = evidence.history.strikes.iter().filter(|strike| &*strike.f == "heal");
+    let Some(healed) = heals.filter(|heal| heal.invoked.step.is_none()).map(|heal| heal.invoked_at).next()
+    else {
+        return 0;
+    };
+    let outlasts = |(number, step): &(u64, &Step)| {
+        let Act::Strike { hold: Hold::For(hold), .. } = step.act else { return false };
+        let Some(strike) = strikes.get(number) else { return false };
+        let installed = strike.completed.as_ref().is_some_and(is_installed);
+        installed && strike.completed_at.is_some_and(|since| since.saturating_add(hold) > healed)
+    };
+    (0..).zip(&evidence.plan.steps).filter(outlasts).count()
+}
+
+fn is_installed(completed: &Strike) -> bool {
+    completed.outcome == Some(StrikeOutcome::Installed)
+}
+
+/// Scripts of which no round got to its end.
+fn unfinished(evidence: &Evidence, strikes: &BTreeMap<u64, &StrikeRecord>, tally: &mut Tally) {
+    let mut rounds: BTreeMap<u32, BTreeMap<u32, Option<u64>>> = BTreeMap::new();
+    for (number, step) in (0..).zip(&evidence.plan.steps) {
+        let Some(script) = step.script else { continue };
+        let stuck = rounds.entry(script).or_default().entry(step.round).or_default();
+        let completed = strikes.get(&number).map(|strike| strike.completed.as_ref());
+        let done = match (&step.act, completed) {
+            // What only waits or heals has a line of its own when its fact did not come.
+            (Act::Wait | Act::Heal(_), line) => line.is_none(),
+            (Act::Strike { .. }, line) => line.flatten().is_some_and(is_installed),
+        };
+        if !done {
+            stuck.get_or_insert(number);
+        }
+    }
+    for (script, rounds) in rounds {
+        let mut stuck: Vec<u64> = rounds.values().copied().flatten().collect();
+        if stuck.len() < rounds.len() {
+            continue;
+        }
+        stuck.truncate(1);
+        for number in stuck {
+            let Some(step) = evidence.plan.steps.get(number as usize) else { continue };
+            let rounds = count(rounds.len() as u64, "round");
+            let became = format!("was not done, and script {script} never got to its end in {rounds}");
+            tally.doubt(told(evidence, number, step, strikes.get(&number).copied(), &became));
+        }
+    }
 }
 
 /// What the nemesis did and the plan does not say, or says otherwise.
@@ -117,9 +180,12 @@ fn rule(step: &Step) -> String {
     step.act.to_string()
 }
 
-/// Whether it is what the step does, or the undoing of it.
+/// Whether it is what the step does, or the undoing of it; or, of one that is no fault, that its fact did not come.
 fn is_planned(step: &Step, f: &str, target: &str) -> bool {
-    step.fault().is_some_and(|(fault, planned)| planned == target && (f == "heal" || fault.to_string() == f))
+    match step.fault() {
+        Some((fault, planned)) => planned == target && (f == "heal" || fault.to_string() == f),
+        None => f == "wait" && step.on.is_some_and(|watch| watch.fact.to_string() == target),
+    }
 }
 
 fn told(

@@ -23,16 +23,19 @@ mod leader_completeness;
 pub mod linearizability;
 mod lines;
 mod log_matching;
+pub mod measured;
 mod membership;
 pub mod models;
 mod no_crash;
 pub mod numbers;
+mod objectives;
 mod parallel;
 mod pool;
 mod reading;
 mod recovery;
 mod replay;
 mod results;
+pub mod service;
 mod snapshots;
 mod state_machine_safety;
 mod stream;
@@ -74,6 +77,7 @@ pub const CHECKS: &[Check] = &[
     check("exactly-once", "thesis §6.3", "a write takes effect once", exactly_once::exactly_once),
     check("linearizability", "thesis §6", "clients cannot tell it from one machine", models::linearizability),
     check("recovery", "expect", "writes succeed again soon after the last heal", recovery::recovery),
+    check("objectives", "expect", "service and leaders keep within the scenario's bounds", objectives::objectives),
     check("expectations", "expect", "enough happened for a verdict", expectations::expectations),
     check("faults", "plan", "the planned faults were done", faults::faults),
 ];

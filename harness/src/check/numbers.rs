@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::configurations::committed;
 use super::evidence::{Act, Evidence};
+use super::measured::Measured;
 use super::recovery::recovery_seconds;
 use crate::history::{Ended, StrikeOutcome};
+use crate::scenario::Step;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Numbers {
@@ -30,6 +32,9 @@ pub struct Numbers {
     pub recovery_seconds: Option<f64>,
     /// Length of the load.
     pub load_seconds: Option<f64>,
+    /// How soon and how much was served; none when no load is recorded.
+    #[serde(default)]
+    pub service: Option<Measured>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,9 @@ pub struct Counts {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strikes {
+    /// Steps of the plan.
+    #[serde(default)]
+    pub planned: u64,
     pub installed: u64,
     pub skipped: u64,
     /// Or without a line that says what came of it.
@@ -49,7 +57,11 @@ pub struct Strikes {
 
 impl Numbers {
     pub fn of(evidence: &Evidence) -> Numbers {
-        let mut numbers = Numbers { recovery_seconds: recovery_seconds(evidence), ..Numbers::default() };
+        let mut numbers = Numbers {
+            recovery_seconds: recovery_seconds(evidence),
+            service: Measured::of(evidence),
+            ..Numbers::default()
+        };
         for operation in &evidence.history.operations {
             let counts = match numbers.functions.get_mut(&*operation.f) {
                 Some(counts) => counts,
@@ -60,6 +72,9 @@ impl Numbers {
                 Ended::Fail => counts.fail += 1,
                 Ended::Info => counts.info += 1,
             }
+        }
+        for (fault, _) in evidence.plan.steps.iter().filter_map(Step::fault) {
+            numbers.faults.entry(fault.to_string()).or_default().planned += 1;
         }
         for strike in evidence.history.strikes.iter().filter(|strike| &*strike.f != "heal") {
             let strikes = numbers.faults.entry(strike.f.to_string()).or_default();

@@ -159,7 +159,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Which process wrote which file. A process that was killed before it opened its file has none, so the two
-    /// lists may differ in length; and a process that was seen to answer must have one.
+    /// lists may differ in length; and a process that was seen to answer must have one. Runs may tell which number
+    /// each process would take; older ones do not.
     fn match_boots(
         &mut self,
         node: NodeRef,
@@ -177,7 +178,8 @@ impl<'a> Reader<'a> {
                 let text = format!("is missing: {} processes of {id} answered", answered.len());
                 Some((next, text))
             }
-            None => None,
+            None => not_written(runs, files)
+                .map(|number| (number, "is missing: the process that was to write it answered".to_owned())),
         };
         if let Some((number, text)) = missing {
             let path = self.folder.boot(id, number);
@@ -191,6 +193,8 @@ impl<'a> Reader<'a> {
         } else if files.len() > runs.len() {
             let text = format!("{id} has {} files of evidence from {} processes", files.len(), runs.len());
             self.gap(node.0 as usize, Kinds::EVENTS, &events, 0, text);
+        } else if runs.iter().all(|run| run.evidence.is_some()) {
+            return files.iter().map(|file| writer(runs, *file)).collect();
         } else if files.len() == runs.len() {
             return runs.iter().copied().map(Some).collect();
         } else if files.len() == answered.len() {
@@ -222,6 +226,21 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Of those that would have taken this number, the last did: it found that the others had not.
+fn writer(runs: &[BootRun], file: u64) -> Option<BootRun> {
+    runs.iter().rfind(|run| run.evidence == Some(file)).copied()
+}
+
+/// The number of a file that a process which answered must have written and did not.
+fn not_written(runs: &[BootRun], files: &[u64]) -> Option<u64> {
+    let lost = |(at, run): (usize, &BootRun)| {
+        let number = run.evidence.filter(|_| run.answered)?;
+        let taken = runs[at + 1..].iter().any(|later| later.evidence == Some(number));
+        (taken || !files.contains(&number)).then_some(number)
+    };
+    runs.iter().enumerate().find_map(lost)
+}
+
 /// The names in a folder, in order; none when it is not there.
 fn list(path: &Path) -> Result<Vec<String>, EvidenceError> {
     let failed = |source| EvidenceError::Read { path: path.into(), source };
@@ -234,4 +253,27 @@ fn list(path: &Path) -> Result<Vec<String>, EvidenceError> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::folder::{Asked, End};
+
+    #[test]
+    fn a_file_is_of_the_last_process_that_found_its_number_free() {
+        let run = |evidence, answered| {
+            let (end, asked) = (End::Signal(9), Asked::Yes);
+            BootRun { answered, end, asked, next: false, evidence: Some(evidence) }
+        };
+        // The second and the third were killed before they opened a file.
+        let runs = [run(1, true), run(2, false), run(2, false), run(2, true), run(3, false)];
+        assert_eq!(writer(&runs, 2), Some(runs[3]));
+        assert_eq!(writer(&runs, 4), None);
+        for (files, lost) in [(&[1, 2][..], None), (&[1, 2, 3], None), (&[1], Some(2)), (&[], Some(1))] {
+            assert_eq!(not_written(&runs, files), lost, "{files:?}");
+        }
+        let overwritten = [run(1, true), run(1, true)];
+        assert_eq!(not_written(&overwritten, &[1]), Some(1));
+    }
 }

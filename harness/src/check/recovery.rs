@@ -40,7 +40,7 @@ pub fn recovery(evidence: &Evidence) -> Verdict {
             Some((_, line)) => history_witness(line, done),
             None => run_json(&done),
         }];
-        witnesses.extend(tried.iter().take(3).map(|write| told(evidence, write)));
+        witnesses.extend(tried.iter().take(3).map(|write| outcome_of(evidence, write)));
         let last_try = evidence.history.operations.iter().map(|operation| operation.invoked_at).max();
         match last_try {
             _ if tried.is_empty() => {}
@@ -113,7 +113,8 @@ fn writes_after(evidence: &Evidence, healed: u64) -> impl Iterator<Item = &Opera
     operations.filter(move |operation| operation.changes() && operation.invoked_at >= healed)
 }
 
-fn told(evidence: &Evidence, write: &Operation) -> Witness {
+/// An operation in words: whom it asked, when, and what became of it.
+pub(super) fn outcome_of(evidence: &Evidence, write: &Operation) -> Witness {
     let line = write.completion_line.unwrap_or(write.invoke_line);
     let became = match (write.ended, &write.error) {
         (Ended::Ok, _) => "succeeded".to_owned(),

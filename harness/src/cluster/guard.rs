@@ -8,7 +8,7 @@
 //! Signals that would end it (a terminal's Ctrl-C goes to every process) it takes and ignores; being caught
 //! and not ignored, they are back at their defaults in what it spawns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -28,6 +28,7 @@ use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 
 use super::ground;
 use super::orders::{Exit, Launch, Reply, Request, Signal, Status, now};
+use super::stutter::Stutter;
 
 /// What cannot be killed in this time waits for the kernel (a dying disk), and is left to it.
 const LAST_KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -54,7 +55,7 @@ async fn guard() -> io::Result<()> {
     // Grandchildren whose parent has died become ours, and not init's.
     prctl::set_child_subreaper(true)?;
 
-    let mut guard = Guard { replies, leaders: BTreeSet::new() };
+    let mut guard = Guard { replies, leaders: BTreeSet::new(), stutters: BTreeMap::new() };
     let claim = match ground::claim((getpid().as_raw(), SystemTime::now())) {
         Ok(claim) => claim,
         Err(error) => {
@@ -65,7 +66,11 @@ async fn guard() -> io::Result<()> {
     guard.say(&Reply::Ready { ground: claim.ground }).await;
     loop {
         tokio::select! {
-            _ = ends.recv() => guard.reap_and_tell().await,
+            _ = ends.recv() => {
+                guard.stutters.values_mut().for_each(Stutter::look);
+                guard.reap_and_tell().await;
+            }
+            () = guard.next_turn() => guard.take_turns(),
             line = requests.next_line() => match line {
                 Ok(Some(line)) => guard.obey(&line).await,
                 Ok(None) | Err(_) => break,
@@ -80,6 +85,8 @@ struct Guard {
     replies: pipe::Sender,
     /// The processes it spawned and has not reaped; each leads a process group of the same number.
     leaders: BTreeSet<i32>,
+    /// Those of them that are stopped and run in turn.
+    stutters: BTreeMap<i32, Stutter>,
 }
 
 impl Guard {
@@ -97,13 +104,51 @@ impl Guard {
                 let sent = alive && killpg(Pid::from_raw(pid as i32), kernel::Signal::from(signal)).is_ok();
                 if sent { Reply::Signalled { id } } else { Reply::Gone { id } }
             }
+            Ok(Request::Stutter { id, pid, stopped_ns, running_ns }) => {
+                let leader = pid as i32;
+                if self.leaders.contains(&leader) {
+                    let (stopped, running) =
+                        (Duration::from_nanos(stopped_ns), Duration::from_nanos(running_ns));
+                    let stutter = Stutter::begin(Pid::from_raw(leader), stopped, running);
+                    let so_far = stutter.so_far();
+                    self.stutters.insert(leader, stutter);
+                    Reply::Stuttered { id, so_far }
+                } else {
+                    Reply::Gone { id }
+                }
+            }
+            Ok(Request::Look { id, pid }) => match self.stutters.get(&(pid as i32)) {
+                Some(stutter) => Reply::Stuttered { id, so_far: stutter.so_far() },
+                None => Reply::Gone { id },
+            },
+            Ok(Request::Steady { id, pid }) => match self.stutters.remove(&(pid as i32)) {
+                Some(stutter) => Reply::Stuttered { id, so_far: stutter.end() },
+                None => Reply::Gone { id },
+            },
             Err(error) => panic!("the harness sent {line:?}, which is no request: {error}"),
         };
         self.say(&reply).await;
     }
 
+    /// Comes when a process that stutters is to be stopped or resumed.
+    fn next_turn(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.stutters.values().map(Stutter::due).min();
+        async move {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn take_turns(&mut self) {
+        let now = Instant::now();
+        self.stutters.values_mut().filter(|stutter| stutter.due() <= now).for_each(Stutter::take_turn);
+    }
+
     async fn reap_and_tell(&mut self) {
         while let Some((pid, status)) = reap_one(&self.leaders) {
+            self.stutters.remove(&pid.as_raw());
             if self.leaders.remove(&pid.as_raw()) {
                 let exit = Exit { status, at: now() };
                 self.say(&Reply::Exited { pid: pid.as_raw() as u32, exit }).await;

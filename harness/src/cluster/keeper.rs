@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::ground::Ground;
-use super::orders::{Exit, Launch, Reply, Request, Signal};
+use super::orders::{Exit, Launch, Reply, Request, Signal, Stuttered};
 
 /// The guard answers in microseconds; this long, and the machine or the guard is stuck.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -70,6 +70,7 @@ enum Answer {
     Spawned(Child),
     NotSpawned(String),
     Signalled,
+    Stuttered(Stuttered),
     Gone,
 }
 
@@ -128,6 +129,41 @@ impl Guard {
             Answer::Signalled => Ok(true),
             Answer::Gone => Ok(false),
             answer => panic!("the guard was asked to signal and answered {answer:?}"),
+        }
+    }
+
+    /// Has `child` stopped and running in turn until it ends or is steadied, beginning with a stop. False: it had
+    /// ended before.
+    pub(super) async fn stutter(
+        &self,
+        child: &Child,
+        stopped: Duration,
+        running: Duration,
+    ) -> Result<bool, GuardError> {
+        let [stopped_ns, running_ns] =
+            [stopped, running].map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let asked = self.ask_of_stutter(|id| Request::Stutter { id, pid: child.pid, stopped_ns, running_ns });
+        asked.await.map(|answer| answer.is_some())
+    }
+
+    /// What came of it so far; None when the child does not stutter.
+    pub(super) async fn look(&self, child: &Child) -> Result<Option<Stuttered>, GuardError> {
+        self.ask_of_stutter(|id| Request::Look { id, pid: child.pid }).await
+    }
+
+    /// Has it run, and says what came of it; None when it does not stutter.
+    pub(super) async fn steady(&self, child: &Child) -> Result<Option<Stuttered>, GuardError> {
+        self.ask_of_stutter(|id| Request::Steady { id, pid: child.pid }).await
+    }
+
+    async fn ask_of_stutter(
+        &self,
+        request: impl FnOnce(u64) -> Request,
+    ) -> Result<Option<Stuttered>, GuardError> {
+        match self.ask(request).await? {
+            Answer::Stuttered(so_far) => Ok(Some(so_far)),
+            Answer::Gone => Ok(None),
+            answer => panic!("the guard was asked of a process that stutters and answered {answer:?}"),
         }
     }
 
@@ -209,6 +245,7 @@ impl Desk {
             }
             Reply::NotSpawned { id, error } => (id, Answer::NotSpawned(error)),
             Reply::Signalled { id } => (id, Answer::Signalled),
+            Reply::Stuttered { id, so_far } => (id, Answer::Stuttered(so_far)),
             Reply::Gone { id } => (id, Answer::Gone),
             Reply::Exited { pid, exit } => {
                 if let Some(sender) = self.exits.remove(&pid) {

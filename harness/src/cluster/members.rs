@@ -77,6 +77,11 @@ impl Cluster {
         self.known.held().0.clone()
     }
 
+    /// Who counts by the newest answer, without a question.
+    pub fn known_members(&self) -> Members {
+        self.known.held().0.clone()
+    }
+
     /// Asks again and again, for asking again is safe, until a leader says that it is so, that it never can be, or
     /// `limit` is over. Changes must be asked for one at a time.
     pub async fn change(&self, change: &Change, limit: Duration) -> Result<Members, Refused> {

@@ -5,9 +5,11 @@
 //! that nobody ordered, an opinion on what a node should do.
 //!
 //! [`guard`] is the process that spawns and signals, [`keeper`] the harness' end of it, [`process`] one node,
-//! [`link`] the proxies, [`ground`] the addresses, [`members`] what an operator asks of all of them.
+//! [`link`] the proxies, [`ground`] the addresses, [`members`] what an operator asks of all of them, [`follow`] what
+//! nodes write while they write it.
 
 mod folder;
+mod follow;
 mod ground;
 pub mod guard;
 mod keeper;
@@ -15,6 +17,7 @@ mod link;
 mod members;
 mod orders;
 mod process;
+mod stutter;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,12 +30,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::system::gates::Gates;
 use crate::system::mkraft::StatusClient;
 use crate::system::operator::{Members, Operator};
 use crate::system::{Mkraft, NodeStatus, Place, Settings};
 use mkraft_proto::evidence::Role;
 
 pub use folder::NodeFolder;
+pub use follow::{Follower, Hear, News};
 pub use ground::{Ground, NODES_MAX};
 pub use keeper::{Child, Guard, GuardError};
 pub use link::{
@@ -40,7 +45,7 @@ pub use link::{
     Source, Traffic,
 };
 pub use members::Refused;
-pub use orders::{Exit, Launch, Status};
+pub use orders::{Exit, Launch, Status, Stuttered};
 pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, at_once};
 
 const LEADER_POLL: Duration = Duration::from_millis(10);
@@ -53,6 +58,8 @@ pub struct Layout {
     /// Named after them: processes that wait until the cluster adds them. With the others at most [`NODES_MAX`].
     pub spares: u32,
     pub settings: Settings,
+    /// What nodes run once they are upgraded.
+    pub next: Option<Mkraft>,
     /// The run folder, which exists; `nodes/` is made in it.
     pub folder: PathBuf,
     pub wiring: Wiring,
@@ -69,6 +76,7 @@ impl Layout {
             nodes,
             spares: 0,
             settings,
+            next: None,
             folder: folder.to_path_buf(),
             wiring,
             events: true,
@@ -115,10 +123,12 @@ pub enum ClusterError {
 /// A running cluster. When it is dropped, its processes are killed and its links closed.
 pub struct Cluster {
     system: Mkraft,
+    next: Option<Mkraft>,
     folder: PathBuf,
     nodes: Vec<Arc<Node>>,
     direct: Vec<SocketAddr>,
     for_clients: Vec<SocketAddr>,
+    gates: Gates,
     links: Vec<Link>,
     status: Vec<StatusClient>,
     operators: Vec<Operator>,
@@ -148,10 +158,12 @@ impl Cluster {
         };
         let mut cluster = Cluster {
             system,
+            next: layout.next.clone(),
             folder,
             nodes: Vec::new(),
             direct: (1..=layout.size()).map(|node| ground.node(node)).collect(),
             for_clients: Vec::new(),
+            gates: Gates::before((1..=layout.size()).map(name)),
             links,
             status: Vec::new(),
             operators: Vec::new(),
@@ -161,7 +173,8 @@ impl Cluster {
         for number in 1..=layout.size() {
             let place = cluster.place(number, layout);
             let launch = cluster.launch(&place, layout.settings)?;
-            let node = Node::new(place.name, launch, Arc::clone(&cluster.guard));
+            let next = layout.next.as_ref().map(|next| next.program.clone());
+            let node = Node::new(place.name, launch, next, place.events, Arc::clone(&cluster.guard));
             cluster.nodes.push(Arc::new(node));
             cluster.status.push(StatusClient::new(ground.node(number)));
             cluster.operators.push(Operator::new(ground.node(number)));
@@ -206,6 +219,11 @@ impl Cluster {
         self.names().zip(self.for_clients.iter().copied()).collect()
     }
 
+    /// What clients may send to each node.
+    pub fn gates(&self) -> &Gates {
+        &self.gates
+    }
+
     /// Where each node itself listens.
     pub fn direct_addresses(&self) -> BTreeMap<String, SocketAddr> {
         self.names().zip(self.direct.iter().copied()).collect()
@@ -223,6 +241,11 @@ impl Cluster {
 
     pub fn system(&self) -> &Mkraft {
         &self.system
+    }
+
+    /// What nodes run once they are upgraded.
+    pub fn next(&self) -> Option<&Mkraft> {
+        self.next.as_ref()
     }
 
     pub fn guard(&self) -> &Guard {
@@ -243,11 +266,17 @@ impl Cluster {
         Mkraft::unfinished_snapshot(&self.node_folder(node).data())
     }
 
-    /// What each running node says of itself; those that are down or paused are not asked.
+    /// Hears what the nodes write down, as they write it.
+    pub fn follow(&self, listener: impl Hear) -> io::Result<Follower> {
+        let folders: Vec<_> = self.nodes.iter().map(|node| self.node_folder(node.name())).collect();
+        Follower::start(&folders, listener)
+    }
+
+    /// What each node that is up says of itself; those that are down or paused are not asked.
     pub async fn status(&self) -> BTreeMap<String, Result<NodeStatus, String>> {
         let mut asked = JoinSet::new();
         for (node, client) in self.nodes.iter().zip(&self.status) {
-            if node.state() == NodeState::Running {
+            if node.is_up() {
                 let (name, start, mut client) = (node.name().to_string(), node.start_count(), client.clone());
                 asked.spawn(async move { (name, start, client.status().await) });
             }

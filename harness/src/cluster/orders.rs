@@ -14,8 +14,32 @@ use super::ground::Ground;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub(super) enum Request {
-    Spawn { id: u64, launch: Launch },
-    Signal { id: u64, pid: u32, signal: Signal },
+    Spawn {
+        id: u64,
+        launch: Launch,
+    },
+    Signal {
+        id: u64,
+        pid: u32,
+        signal: Signal,
+    },
+    /// Stops the process and lets it run in turn, until it ends or is steadied.
+    Stutter {
+        id: u64,
+        pid: u32,
+        stopped_ns: u64,
+        running_ns: u64,
+    },
+    /// What came of that so far.
+    Look {
+        id: u64,
+        pid: u32,
+    },
+    /// Ends it; the process runs.
+    Steady {
+        id: u64,
+        pid: u32,
+    },
 }
 
 /// What the guard says: `Ready` first of all, an answer to each request, and `Exited` once per spawned process.
@@ -42,7 +66,12 @@ pub(super) enum Reply {
     Signalled {
         id: u64,
     },
-    /// There is no such process: `Exited` was said before.
+    /// To all that is asked of a process that stutters.
+    Stuttered {
+        id: u64,
+        so_far: Stuttered,
+    },
+    /// There is no such process, for `Exited` was said before; or it does not stutter.
     Gone {
         id: u64,
     },
@@ -71,6 +100,27 @@ pub(super) enum Signal {
     Stop,
     Continue,
     Terminate,
+}
+
+/// What came of stopping a process and letting it run in turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stuttered {
+    /// How often it was stopped.
+    pub stops: u64,
+    /// How many of these took effect for all its threads, by the kernel's word.
+    pub seen: u64,
+    /// How long it was stopped in all, of how long this has lasted.
+    pub stopped_ns: u64,
+    pub within_ns: u64,
+}
+
+impl fmt::Display for Stuttered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let Stuttered { stops, seen, stopped_ns, within_ns } = *self;
+        write!(f, "stopped {stops} times ({seen} seen) for {:.3} s of ", seconds(stopped_ns))?;
+        write!(f, "{:.3} s", seconds(within_ns))
+    }
 }
 
 /// How and when a process ended.

@@ -1,12 +1,18 @@
-//! One node's process: started, killed, paused, resumed, terminated, each act with its proof.
+//! One node's process: started, killed, paused, resumed, terminated, each act with its proof. What goes on for a
+//! while has a file of its own: [`slow`], [`crash_loop`].
 //!
 //! In: orders, one at a time per node. Out: a [`Deed`] that was seen to be done, or an [`ActError`] that says
 //! whether anything may have happened. Never: an end that nobody noticed, or a restart that nobody ordered.
 
+mod crash_loop;
+mod slow;
+
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +20,9 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::{Child, Guard, GuardError};
-use super::orders::{Launch, Signal, Status};
+use super::orders::{Launch, Signal, Status, Stuttered};
+use crate::system::Mkraft;
+use crash_loop::Looping;
 
 /// How long a node may take to stop cleanly before it is killed.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -32,6 +40,10 @@ pub enum NodeState {
     Running,
     /// Stopped by SIGSTOP; it must be resumed or killed before SIGTERM can reach it.
     Paused,
+    /// Stopped and running in turn: it does what it is asked, late.
+    Slow,
+    /// Killed and started again and again: up at one moment and down at the next.
+    CrashLoop,
     Down,
 }
 
@@ -39,6 +51,10 @@ pub enum NodeState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     pub pid: u32,
+    /// It ran the next binary.
+    pub next: bool,
+    /// The number of its file of evidence, if it opened one; None when it writes none.
+    pub evidence: Option<u64>,
     /// It was seen to answer, so it must have left evidence.
     pub answered: bool,
     /// None while it lives.
@@ -97,6 +113,21 @@ pub enum DeedKind {
         status: Status,
         forced: bool,
     },
+    /// A stop was seen; it runs and is stopped in turn from now on.
+    Slowed {
+        stopped: Duration,
+        running: Duration,
+    },
+    /// It runs on, and no thread is in state T.
+    Steadied(Stuttered),
+    /// Its end by SIGKILL was seen, and it was started again; and so on from now on.
+    CrashLooped,
+    /// Each of so many ends by SIGKILL was seen; it runs.
+    CrashLoopEnded {
+        kills: u64,
+        /// It ended by itself before it was killed.
+        others: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,23 +159,41 @@ impl ActError {
 pub struct Node {
     name: String,
     launch: Launch,
+    /// The program that it starts once it is upgraded.
+    next: Option<PathBuf>,
+    upgraded: AtomicBool,
+    /// Where it writes its evidence.
+    events: Option<PathBuf>,
     guard: Arc<Guard>,
     /// Held over an act: nobody else acts on this node meanwhile.
     hand: Mutex<()>,
     life: Arc<watch::Sender<Life>>,
+    looping: Mutex<Option<Looping>>,
 }
 
 struct Life {
+    /// Never [`NodeState::CrashLoop`]: what the process does at this moment.
     state: NodeState,
+    /// In a crash loop, which alone acts on the node.
+    looping: bool,
     child: Option<Child>,
     order: Option<Order>,
     starts: Vec<Start>,
 }
 
 impl Node {
-    pub(super) fn new(name: String, launch: Launch, guard: Arc<Guard>) -> Node {
-        let life = Life { state: NodeState::Down, child: None, order: None, starts: Vec::new() };
-        Node { name, launch, guard, hand: Mutex::new(()), life: Arc::new(watch::Sender::new(life)) }
+    pub(super) fn new(
+        name: String,
+        launch: Launch,
+        next: Option<PathBuf>,
+        events: Option<PathBuf>,
+        guard: Arc<Guard>,
+    ) -> Node {
+        let (state, starts) = (NodeState::Down, Vec::new());
+        let life = Life { state, looping: false, child: None, order: None, starts };
+        let (hand, looping) = (Mutex::new(()), Mutex::new(None));
+        let life = Arc::new(watch::Sender::new(life));
+        Node { name, launch, next, upgraded: AtomicBool::new(false), events, guard, hand, life, looping }
     }
 
     pub fn name(&self) -> &str {
@@ -152,7 +201,26 @@ impl Node {
     }
 
     pub fn state(&self) -> NodeState {
-        self.life.borrow().state
+        let life = self.life.borrow();
+        if life.looping { NodeState::CrashLoop } else { life.state }
+    }
+
+    /// Whether it can answer at this moment.
+    pub fn is_up(&self) -> bool {
+        matches!(self.life.borrow().state, NodeState::Running | NodeState::Slow)
+    }
+
+    /// From its next start on it runs the next binary. False when there is none.
+    pub fn upgrade(&self) -> bool {
+        let possible = self.next.is_some();
+        self.upgraded.fetch_or(possible, Ordering::Relaxed);
+        possible
+    }
+
+    /// The program of its last start, or of the first to come.
+    pub fn program(&self) -> &PathBuf {
+        let next = self.life.borrow().starts.last().is_some_and(|start| start.next);
+        self.next.as_ref().filter(|_| next).unwrap_or(&self.launch.program)
     }
 
     /// Which start of the node this is, from 1; 0 before the first.
@@ -176,16 +244,27 @@ impl Node {
 
     /// Starts it on the data it has. Proof: its exec succeeded; that it serves is not waited for.
     pub async fn start(&self) -> Result<Deed, ActError> {
-        let _hand = self.hand.lock().await;
-        let state = self.state();
+        let hand = self.hand.lock().await;
+        self.free()?;
+        self.start_held(&hand).await
+    }
+
+    async fn start_held(&self, _hand: &MutexGuard<'_, ()>) -> Result<Deed, ActError> {
+        let state = self.life.borrow().state;
         if state != NodeState::Down {
             return Err(self.already(state));
         }
         let began = Instant::now();
-        let child = self.guard.spawn(&self.launch).await.map_err(|source| self.guard_failed(source))?;
+        let next = self.next.as_ref().filter(|_| self.upgraded.load(Ordering::Relaxed));
+        let program = next.unwrap_or(&self.launch.program).clone();
+        let (next, launch) = (next.is_some(), Launch { program, ..self.launch.clone() });
+        // Nobody else writes there: every earlier process has ended.
+        let last = self.events.as_deref().and_then(|events| Mkraft::last_evidence(events).ok());
+        let evidence = last.map(|last| last.saturating_add(1));
+        let child = self.guard.spawn(&launch).await.map_err(|source| self.guard_failed(source))?;
         self.life.send_modify(|life| {
             life.state = NodeState::Running;
-            life.starts.push(Start { pid: child.pid, answered: false, ending: None });
+            life.starts.push(Start { pid: child.pid, next, evidence, answered: false, ending: None });
             life.child = Some(child.clone());
             life.order = None;
         });
@@ -193,12 +272,17 @@ impl Node {
         Ok(self.deed(&child, DeedKind::Started, began))
     }
 
-    /// SIGKILL, running or paused. Proof: it ended by signal 9.
+    /// SIGKILL, running, slow or paused. Proof: it ended by signal 9.
     pub async fn kill(&self) -> Result<Deed, ActError> {
         let hand = self.hand.lock().await;
-        let child = self.child(&[NodeState::Running, NodeState::Paused])?;
+        self.free()?;
+        self.kill_held(&hand).await
+    }
+
+    async fn kill_held(&self, hand: &MutexGuard<'_, ()>) -> Result<Deed, ActError> {
+        let child = self.child(&[NodeState::Running, NodeState::Slow, NodeState::Paused])?;
         let began = Instant::now();
-        match self.end_by(&hand, &child, Order::Kill, EFFECT_LIMIT).await? {
+        match self.end_by(hand, &child, Order::Kill, EFFECT_LIMIT).await? {
             Some(Status::Signal(SIGKILL)) => Ok(self.deed(&child, DeedKind::Killed, began)),
             Some(status) => Err(ActError::EndedBefore { node: self.name.clone(), status }),
             None => Err(self.unproven(&child, "SIGKILL was sent, no end was seen")),
@@ -208,6 +292,7 @@ impl Node {
     /// SIGSTOP. Proof: every thread in state T.
     pub async fn pause(&self) -> Result<Deed, ActError> {
         let _hand = self.hand.lock().await;
+        self.free()?;
         let child = self.child(&[NodeState::Running])?;
         let began = Instant::now();
         self.signal(&child, Signal::Stop).await?;
@@ -223,11 +308,16 @@ impl Node {
         self.resume_held(&hand).await
     }
 
-    /// SIGTERM (a paused node is resumed first), and SIGKILL if it has not ended after `grace`.
+    /// SIGTERM (what keeps the node from running is undone first), and SIGKILL if it has not ended after `grace`.
     pub async fn terminate(&self, grace: Duration) -> Result<Deed, ActError> {
+        if self.state() == NodeState::CrashLoop {
+            self.end_crash_loop().await?;
+        }
         let hand = self.hand.lock().await;
-        if self.state() == NodeState::Paused {
-            self.resume_held(&hand).await?;
+        match self.state() {
+            NodeState::Paused => _ = self.resume_held(&hand).await?,
+            NodeState::Slow => _ = self.steady_held(&hand).await?,
+            NodeState::Running | NodeState::CrashLoop | NodeState::Down => self.free()?,
         }
         let child = self.child(&[NodeState::Running])?;
         let began = Instant::now();
@@ -299,6 +389,11 @@ impl Node {
                 Err(error) => return Err(self.unproven(child, error.to_string())),
             }
         }
+    }
+
+    /// An error in a crash loop: nobody else acts on the node then.
+    fn free(&self) -> Result<(), ActError> {
+        if self.life.borrow().looping { Err(self.already(NodeState::CrashLoop)) } else { Ok(()) }
     }
 
     fn child(&self, states: &[NodeState]) -> Result<Child, ActError> {
@@ -428,6 +523,23 @@ impl fmt::Display for Deed {
             }
             DeedKind::Stopped { status, forced: true } => {
                 write!(f, "{node}: pid {pid} did not obey SIGTERM, ended with {status}")?;
+            }
+            DeedKind::Slowed { stopped, running } => {
+                write!(
+                    f,
+                    "{node}: pid {pid} stopped for {stopped:?} at a time, running for {running:?}, a stop seen"
+                )?;
+            }
+            DeedKind::Steadied(so_far) => return write!(f, "{node}: pid {pid} runs on, {so_far}"),
+            DeedKind::CrashLooped => {
+                write!(f, "{node}: ended by signal {SIGKILL}, started as pid {pid}, and so on")?;
+            }
+            DeedKind::CrashLoopEnded { kills, others } => {
+                write!(f, "{node}: {kills} times ended by signal {SIGKILL} and started again")?;
+                if *others > 0 {
+                    write!(f, ", {others} times by itself")?;
+                }
+                return write!(f, ", runs as pid {pid}");
             }
         }
         write!(f, " after {:.1} ms", took.as_secs_f64() * 1e3)

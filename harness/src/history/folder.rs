@@ -31,6 +31,11 @@ pub struct RunInfo {
     /// The rules that a swarm drew from the seed, as lines under `faults:`; none where the scenario has its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drawn: Vec<String>,
+    /// What `upgrade` starts; null where none was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_binary: Option<Binary>,
     /// Wall clock, RFC 3339.
     pub started: String,
     /// Null when the run never came so far.
@@ -88,6 +93,16 @@ pub struct BootRun {
     pub end: End,
     #[serde(default)]
     pub asked: Asked,
+    /// It ran the next binary.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub next: bool,
+    /// The number that its file of evidence has, if it lived long enough to open one: else the next process has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<u64>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Whether a process ended as the harness had asked it to.
@@ -270,6 +285,8 @@ mod tests {
             node_version: "mkraft-node 0.1.0".into(),
             node_binary: Binary { path: "/opt/mkraft-node".into(), xxh3: "00000000000000ab".into() },
             drawn: vec!["{ at: 1s, kill: leader, down: 1s }".into()],
+            next_version: Some("mkraft-node 0.2.0".into()),
+            next_binary: Some(Binary { path: "/opt/next".into(), xxh3: "00000000000000ac".into() }),
             started: "2024-05-06T07:08:09Z".into(),
             load_began_ns: Some(1),
             load_ended_ns: None,
@@ -278,8 +295,20 @@ mod tests {
             nodes: vec![NodeRun {
                 id: "n1".into(),
                 boots: vec![
-                    BootRun { answered: true, end: End::Signal(9), asked: Asked::Forced },
-                    BootRun { answered: false, end: End::Stopped, asked: Asked::Yes },
+                    BootRun {
+                        answered: true,
+                        end: End::Signal(9),
+                        asked: Asked::Forced,
+                        next: false,
+                        evidence: Some(1),
+                    },
+                    BootRun {
+                        answered: false,
+                        end: End::Stopped,
+                        asked: Asked::Yes,
+                        next: true,
+                        evidence: None,
+                    },
                 ],
             }],
             harness_failure: None,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use datum::Datum;
 pub use read::{Ended, History, HistoryError, HistoryFault, Operation, StrikeRecord};
-pub use recorder::{Recorder, monotonic_ns};
+pub use recorder::{Ear, Recorder, monotonic_ns};
 
 /// One line of `history.jsonl`, in Jepsen's words, so that its tools can read it.
 ///

@@ -1,12 +1,13 @@
 //! Writes the witness book while the run goes on.
 //!
-//! In: operations from many tasks. Out: `history.jsonl`, where the order of lines is the order of times. Never:
-//! an opinion of what is recorded; a wait for anything but the file.
+//! In: operations from many tasks. Out: `history.jsonl`, where the order of lines is the order of times; and each line
+//! to whoever listens, when it is written. Never: an opinion of what is recorded; a wait for anything but the file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -16,11 +17,16 @@ use super::folder::FolderError;
 /// A line is on its way to the disk after this, if lines keep coming.
 const FLUSH_INTERVAL_NS: u64 = 500_000_000;
 
+/// Hears every line, with its time, in the task that records it: it must be quick.
+pub type Ear = Arc<dyn Fn(&Op) + Send + Sync>;
+
 /// Shared by all that do something worth a line.
-#[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
     book: Mutex<Book>,
+    /// Whether there is an ear: all that a line costs when there is none.
+    heard: AtomicBool,
+    ear: Mutex<Option<Ear>>,
 }
 
 #[derive(Debug)]
@@ -36,7 +42,19 @@ impl Recorder {
         let file = File::create(path).map_err(|source| FolderError::Write { path: path.into(), source })?;
         let book =
             Book { file: BufWriter::with_capacity(1 << 16, file), next_index: 0, flushed_at: monotonic_ns() };
-        Ok(Recorder { path: path.into(), book: Mutex::new(book) })
+        let (heard, ear) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Recorder { path: path.into(), book: Mutex::new(book), heard, ear })
+    }
+
+    /// From now on; who listened before, does no more.
+    pub fn listen(&self, ear: Ear) {
+        *self.ear() = Some(ear);
+        self.heard.store(true, Ordering::Release);
+    }
+
+    pub fn listen_no_more(&self) {
+        self.heard.store(false, Ordering::Release);
+        *self.ear() = None;
     }
 
     /// Appends one line and returns its time. The `index` and `time` that `op` brings are replaced: both are
@@ -48,6 +66,13 @@ impl Recorder {
         op.index = book.next_index;
         op.time = monotonic_ns();
         book.write(&op).map_err(|source| FolderError::Write { path: self.path.clone(), source })?;
+        drop(book);
+        if self.heard.load(Ordering::Acquire) {
+            let ear = self.ear().clone();
+            if let Some(ear) = ear {
+                ear(&op);
+            }
+        }
         Ok(op.time)
     }
 
@@ -60,6 +85,10 @@ impl Recorder {
     pub fn flush(&self) -> Result<(), FolderError> {
         let flushed = self.lock().file.flush();
         flushed.map_err(|source| FolderError::Write { path: self.path.clone(), source })
+    }
+
+    fn ear(&self) -> MutexGuard<'_, Option<Ear>> {
+        self.ear.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic elsewhere must not take the witness book with it.
@@ -129,5 +158,20 @@ mod tests {
         let history = History::read(&path).unwrap();
         assert_eq!(history.operations.len(), 1600);
         assert!(history.operations.iter().all(|operation| operation.ended == Ended::Ok));
+    }
+
+    #[test]
+    fn who_listens_hears_every_line_as_it_was_written_and_who_does_not_hears_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(&folder.path().join("history.jsonl")).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        recorder.record(op(1, OpType::Invoke, 1)).unwrap();
+        let ear = Arc::clone(&heard);
+        recorder.listen(Arc::new(move |op| ear.lock().unwrap().push((op.index, op.time))));
+        let time = recorder.record(op(1, OpType::Ok, 1)).unwrap();
+        recorder.listen_no_more();
+        recorder.record(op(1, OpType::Invoke, 2)).unwrap();
+        assert_eq!(*heard.lock().unwrap(), [(1, time)]);
+        assert_eq!(Arc::strong_count(&heard), 1, "the ear is let go of");
     }
 }

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::ways::{ACT_LIMIT, Ways, reset_all, within};
+use super::ways::{ACT_LIMIT, Harm, Ways, reset_all, within};
 use super::{Aim, Doing, Struck, Told, Undo};
 use crate::cluster::{self, Cluster, Delay, Direction, End, Link, Rule};
 use crate::scenario::{Distribution, Healing, Links, Manner};
@@ -31,7 +31,7 @@ pub(super) struct Bond {
 /// Bytes wait. Proof: the count of those that passed stands still.
 pub(super) fn cut(aim: Aim<Bond>) -> Doing<Struck> {
     Box::pin(async move {
-        let ways = match Ways::of(&aim) {
+        let ways = match Ways::of(&aim, Harm::Severed) {
             Ok(ways) => ways,
             Err(reason) => return Struck::skipped(reason),
         };
@@ -51,7 +51,7 @@ pub(super) fn cut(aim: Aim<Bond>) -> Doing<Struck> {
 /// Cut and healed again and again, each pair by itself. Proof: how often.
 pub(super) fn flaky(aim: Aim<Bond>) -> Doing<Struck> {
     Box::pin(async move {
-        let ways = match Ways::of(&aim) {
+        let ways = match Ways::of(&aim, Harm::Severed) {
             Ok(ways) => ways,
             Err(reason) => return Struck::skipped(reason),
         };
@@ -93,7 +93,9 @@ async fn flap_on(ways: Ways, flap: Duration, heal: Healing, mut numbers: ChaCha8
 /// Bytes come late, or slowly, or an end does. Proof: bytes that wait; or none came.
 pub(super) fn slow(aim: Aim<Bond>) -> Doing<Struck> {
     Box::pin(async move {
-        let ways = match Ways::of(&aim) {
+        let slow_close = matches!(aim.target.manner, Manner::SlowClose { .. });
+        let harm = if slow_close { Harm::None } else { Harm::Slowed };
+        let ways = match Ways::of(&aim, harm) {
             Ok(ways) => ways,
             Err(reason) => return Struck::skipped(reason),
         };
@@ -131,7 +133,7 @@ fn rule(manner: Manner, seed: u64) -> Rule {
         }),
         Manner::Throttle { rate_bytes } => Rule::Throttle { bytes_per_s: rate_bytes },
         Manner::SlowClose { by } => Rule::SlowClose(by),
-        Manner::Plain | Manner::Cut { .. } | Manner::Flaky { .. } => unreachable!("{manner:?} slows nothing"),
+        manner => unreachable!("{manner:?} slows no link"),
     }
 }
 
@@ -140,14 +142,14 @@ fn slowness(manner: Manner) -> String {
         Manner::Delay { by, .. } => format!("bytes come about {by:?} later"),
         Manner::Throttle { rate_bytes } => format!("at most {rate_bytes} bytes pass in a second"),
         Manner::SlowClose { by } => format!("that a connection has ended is told {by:?} later"),
-        Manner::Plain | Manner::Cut { .. } | Manner::Flaky { .. } => String::new(),
+        manner => unreachable!("{manner:?} slows no link"),
     }
 }
 
 /// Connections end for both sides, once. Proof: those that stood are gone.
 pub(super) fn reset(aim: Aim<Bond>) -> Doing<Struck> {
     Box::pin(async move {
-        let ways = match Ways::of(&aim) {
+        let ways = match Ways::of(&aim, Harm::None) {
             Ok(ways) => ways,
             Err(reason) => return Struck::skipped(reason),
         };
@@ -165,7 +167,7 @@ pub(super) fn reset(aim: Aim<Bond>) -> Doing<Struck> {
 /// Connections end, and there are no new ones. Proof: the kernel refuses the harness' own.
 pub(super) fn refuse(aim: Aim<Bond>) -> Doing<Struck> {
     Box::pin(async move {
-        let ways = match Ways::of(&aim) {
+        let ways = match Ways::of(&aim, Harm::Severed) {
             Ok(ways) => ways,
             Err(reason) => return Struck::skipped(reason),
         };
@@ -200,7 +202,7 @@ pub(super) fn refuse(aim: Aim<Bond>) -> Doing<Struck> {
 /// Connections end for the one side, to which the bytes go, and the other is not told. Proof: they have, by number.
 pub(super) fn half_open(aim: Aim<Bond>) -> Doing<Struck> {
     Box::pin(async move {
-        let ways = match Ways::of(&aim) {
+        let ways = match Ways::of(&aim, Harm::Slowed) {
             Ok(ways) => ways,
             Err(reason) => return Struck::skipped(reason),
         };

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::target::{View, candidates, resolve};
+use super::account::Breakage;
+use super::keep::Claim;
+use super::target::{candidates, resolve};
 use super::{Aim, Doing, Struck, Told, Undo};
 use crate::cluster::{Cluster, NodeState, Refused};
 use crate::history::StrikeOutcome;
@@ -48,9 +50,14 @@ pub(super) fn remove(aim: Aim) -> Doing<Struck> {
                 Err(reason) => return Struck::skipped(reason),
             };
         let was = if aim.members.has_voter(&name) { Standing::Voter } else { Standing::Learner };
+        let claim = aim.claim.clone();
+        if let Err(reason) = claim.breaks(changed(&aim.members, Some(&name), None)) {
+            return Struck::skipped(reason);
+        }
         let change = Change { remove: vec![name.clone()], ..Change::default() };
         let told = told(&name, cluster.change(&change, CHANGE_LIMIT).await);
-        let undo = |name: String| -> Undo { Box::new(move || Box::pin(brought_back(cluster, name, was))) };
+        let undo =
+            |name: String| -> Undo { Box::new(move || Box::pin(brought_back(cluster, claim, name, was))) };
         struck(told, undo(name))
     })
 }
@@ -68,6 +75,9 @@ pub(super) fn replace(aim: Aim) -> Doing<Struck> {
             Ok(old) => old,
             Err(reason) => return Struck::skipped(reason),
         };
+        if let Err(reason) = aim.claim.breaks(changed(&aim.members, Some(&old), Some(&spare))) {
+            return Struck::skipped(reason);
+        }
         let change = Change { promote: vec![spare.clone()], remove: vec![old.clone()], ..Change::default() };
         let told = joins(&aim.cluster, &spare, Some(change)).await;
         let nodes = if told.outcome == StrikeOutcome::Skipped { Vec::new() } else { vec![old, spare] };
@@ -88,9 +98,13 @@ async fn joined(aim: Aim, fits: fn(&Members, &str) -> bool, standing: Standing) 
         Ok(name) => name,
         Err(reason) => return Struck::skipped(reason),
     };
-    let cluster = Arc::clone(&aim.cluster);
+    let (cluster, claim) = (Arc::clone(&aim.cluster), aim.claim.clone());
+    let comes = (standing == Standing::Voter).then_some(&*name);
+    if let Err(reason) = claim.breaks(changed(&aim.members, None, comes)) {
+        return Struck::skipped(reason);
+    }
     let told = joins(&cluster, &name, promotion(&name, standing)).await;
-    struck(told, Box::new(move || Box::pin(taken_out(cluster, name))))
+    struck(told, Box::new(move || Box::pin(taken_out(cluster, claim, name))))
 }
 
 fn promotion(name: &str, standing: Standing) -> Option<Change> {
@@ -133,12 +147,13 @@ async fn joins(cluster: &Cluster, name: &str, then: Option<Change>) -> Told {
 }
 
 /// Undoes that a node was brought in.
-async fn taken_out(cluster: Arc<Cluster>, name: String) -> Told {
+async fn taken_out(cluster: Arc<Cluster>, claim: Claim, name: String) -> Told {
     let members = cluster.members().await;
     if !members.has(&name) {
         return Told::skipped(format!("{name}: is no member any more"));
     }
-    if let Err(reason) = leaves_enough(&cluster, &members, &name, None) {
+    let leaves_enough = leaves_enough(&cluster, &members, &name, None);
+    if let Err(reason) = leaves_enough.and_then(|()| claim.breaks(changed(&members, Some(&name), None))) {
         return Told::skipped(reason);
     }
     let change = Change { remove: vec![name.clone()], ..Change::default() };
@@ -146,10 +161,14 @@ async fn taken_out(cluster: Arc<Cluster>, name: String) -> Told {
 }
 
 /// Undoes that a node was taken out.
-async fn brought_back(cluster: Arc<Cluster>, name: String, standing: Standing) -> Told {
+async fn brought_back(cluster: Arc<Cluster>, claim: Claim, name: String, standing: Standing) -> Told {
     let members = cluster.members().await;
     if members.has_voter(&name) || (standing == Standing::Learner && members.has(&name)) {
         return Told::skipped(format!("{name}: is a member already"));
+    }
+    let comes = (standing == Standing::Voter).then_some(&*name);
+    if let Err(reason) = claim.breaks(changed(&members, None, comes)) {
+        return Told::skipped(reason);
     }
     joins(&cluster, &name, promotion(&name, standing)).await
 }
@@ -157,10 +176,15 @@ async fn brought_back(cluster: Arc<Cluster>, name: String, standing: Standing) -
 /// The one node that `target` comes to.
 fn chosen(aim: &Aim, target: &Target, fits: impl Fn(&str) -> bool) -> Result<String, String> {
     let nodes = candidates(&aim.cluster);
-    let leader = aim.leader.as_ref().map(|leader| leader.node.as_str());
-    let view = View { nodes: &nodes, members: &aim.members, leader };
-    let names = resolve(*target, &view, |node| fits(&node.name), aim.draw)?;
+    let names = resolve(*target, &aim.view(&nodes), |node| fits(&node.name), aim.draw)?;
     names.into_iter().next().ok_or_else(|| format!("{target} is no node"))
+}
+
+/// That the voters are to be others.
+fn changed(members: &Members, leaves: Option<&str>, comes: Option<&str>) -> Breakage {
+    let stay = members.voters.iter().filter(|voter| Some(voter.as_str()) != leaves).cloned();
+    let voters: BTreeSet<String> = stay.chain(comes.map(str::to_owned)).collect();
+    if voters == members.voters { Breakage::default() } else { Breakage::default().voters(voters) }
 }
 
 fn may_leave(aim: &Aim, name: &str, comes: Option<&str>) -> bool {

@@ -4,37 +4,51 @@
 //! an `info` with what it came to, the outcome and its proof. Never: a fault that the plan does not have,
 //! or an `installed` that was not seen.
 //!
-//! Strikes are open loop: each waits for its time in a task of its own, and for the time to undo it, so that
-//! faults overlap. Those of one family take turns: who acts holds the family's turn from the `invoke` to the
-//! `info`, so that each finds what those before it have done. Of several families acts overlap too: a node may be
-//! killed while the members change. To wait for a leader, and to hold a fault, is outside of the turn.
+//! Steps of one [`script`] are done in order, each when the one before is done; scripts, and steps of none, do not wait for
+//! each other. A step waits for its time, for the [`facts`] it is to follow, then makes its [`strike`]; and what it
+//! did is undone at a time of its own, or by a later step. So faults overlap. Those of one family take turns: who acts
+//! holds the family's turn from the `invoke` to the `info`, so that each finds what those before it have done. Of
+//! several families acts overlap too: a node may be killed while the members change. To wait for a leader or for a fact,
+//! and to hold a fault, is outside of the turn.
 //!
 //! A family of faults is a file of strikes and a row for each in [`Fault::of`]: a [`Strike`] finds out what its
-//! target comes to, be it nodes, members or whatever the family acts on, acts, and gives back its proof and how it
-//! is undone. What the end of the run finds not undone is left to [`heal_all`].
+//! target comes to, be it nodes, members or whatever the family acts on; claims what it is to break from the [`keep`]er
+//! of the quorum, whose [`account`] says in every `info` whether the cluster is whole; acts; and gives back its proof
+//! and how it is undone. What the end of the run finds not undone is left to [`heal_all`].
 
+mod account;
+mod facts;
+mod keep;
 mod links;
 mod members;
 mod operate;
 mod process;
+mod roll;
+mod script;
 mod shapes;
+mod strike;
 mod target;
 mod ways;
+mod withhold;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use crate::cluster::{Cluster, Leader};
-use crate::history::{self, OpType, StrikeOutcome};
-use crate::scenario::{Act, FaultKind, Hold, Manner, Plan, Step, Target, Whom};
-use crate::system::operator::Members;
+use crate::cluster::Cluster;
+use crate::history::{self, OpType, Recorder, StrikeOutcome};
+use crate::scenario::{FaultKind, Keep, Plan, Step, Target};
 
+use facts::Facts;
+use keep::Keeper;
 use links::Bond;
+use script::Script;
+use strike::Aim;
 
 /// How long a strike on the leader waits for one: an election or two.
 pub const LEADER_LIMIT: Duration = Duration::from_secs(2);
@@ -45,6 +59,16 @@ const LEADER_FRESH: Duration = Duration::from_millis(20);
 pub type Book = Arc<dyn Fn(OpType, &str, history::Strike) -> Result<(), BookError> + Send + Sync>;
 /// Why a line could not be written, or that the plan is none.
 pub type BookError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a nemesis works on and with.
+#[derive(Clone)]
+pub struct Means {
+    cluster: Arc<Cluster>,
+    book: Book,
+    /// Where facts of clients come from.
+    recorder: Option<Arc<Recorder>>,
+    keeper: Keeper,
+}
 
 /// One kind of fault.
 struct Fault {
@@ -69,30 +93,16 @@ enum Family {
     /// What an operator asks for and nobody undoes.
     Operator,
     Links,
+    /// Restarts of one node after the other, which take seconds, while other processes are broken.
+    Rolls,
+    /// What is kept from the nodes.
+    Load,
 }
 
 /// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
 type Undo = Box<dyn FnOnce() -> Doing<Told> + Send>;
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// What a strike is told.
-struct Aim<T = Target> {
-    cluster: Arc<Cluster>,
-    target: T,
-    /// Asked for only where the target hangs on it.
-    leader: Option<Leader>,
-    members: Members,
-    /// Decides where the target leaves a choice.
-    draw: u64,
-}
-
-impl Aim<()> {
-    fn at<T>(self, target: T) -> Aim<T> {
-        let Aim { cluster, target: (), leader, members, draw } = self;
-        Aim { cluster, target, leader, members, draw }
-    }
-}
 
 /// What an act came to, as the book tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,9 +127,47 @@ pub struct Left {
     undo: Undo,
 }
 
+impl Means {
+    /// With nothing to be kept, and no facts of clients.
+    pub fn new(cluster: Arc<Cluster>, book: Book) -> Means {
+        let keeper = Keeper::new(Arc::clone(&cluster), Keep::Nothing);
+        Means { cluster, book, recorder: None, keeper }
+    }
+
+    pub fn keeping(self, keep: Keep) -> Means {
+        let keeper = Keeper::new(Arc::clone(&self.cluster), keep);
+        Means { keeper, ..self }
+    }
+
+    /// Facts of clients are what this one records.
+    pub fn hearing(self, recorder: Arc<Recorder>) -> Means {
+        Means { recorder: Some(recorder), ..self }
+    }
+
+    fn write(
+        &self,
+        kind: OpType,
+        f: &str,
+        step: Option<u64>,
+        target: &str,
+        told: Option<Told>,
+    ) -> Result<(), BookError> {
+        let whole = told.is_some().then(|| self.keeper.is_whole());
+        let (nodes, outcome, detail) = match told {
+            None => (Vec::new(), None, String::new()),
+            Some(Told { nodes, outcome, detail }) => (nodes, Some(outcome), detail),
+        };
+        (self.book)(
+            kind,
+            f,
+            history::Strike { step, target: target.to_owned(), nodes, outcome, detail, whole },
+        )
+    }
+}
+
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Links, Members, Operator, Processes};
+        use Family::{Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -142,6 +190,11 @@ impl Fault {
             FaultKind::Reset => links(links::reset),
             FaultKind::Refuse => links(links::refuse),
             FaultKind::HalfOpen => links(links::half_open),
+            FaultKind::Slow => nodes(Processes, process::slow),
+            FaultKind::CrashLoop => nodes(Processes, process::crash_loop),
+            FaultKind::Roll => nodes(Rolls, roll::roll),
+            FaultKind::Upgrade => nodes(Rolls, roll::upgrade),
+            FaultKind::Withhold => nodes(Load, withhold::withhold),
         };
         Fault { family, strike }
     }
@@ -162,22 +215,22 @@ impl Struck {
 /// Carries out `plan`, whose times count from `began`, until its end or until `stop` turns true.
 ///
 /// Returns when no act is under way, with what still holds then: it is for [`heal_all`]. Fails when the book does,
-/// or when the plan has a target that is none.
+/// when the plan has a target that is none, or when the facts that it waits for cannot be followed.
 pub async fn run(
     plan: &Plan,
     began: Instant,
-    cluster: Arc<Cluster>,
-    book: Book,
+    means: &Means,
     stop: watch::Receiver<bool>,
 ) -> Result<Vec<Left>, BookError> {
-    let nemesis = Arc::new(Nemesis { cluster, book, turns: Turns::default(), stop });
-    let mut strikes = JoinSet::new();
-    for (number, step) in plan.steps.iter().enumerate() {
-        let at = began + Duration::from_nanos(step.at);
-        strikes.spawn(Arc::clone(&nemesis).carry_out(number as u64, step.clone(), at));
+    let facts = Facts::watch(plan, &means.cluster, means.recorder.as_ref())
+        .map_err(|error| format!("facts cannot be followed: {error}"))?;
+    let nemesis = Arc::new(Nemesis { means: means.clone(), facts, turns: Turns::default(), stop });
+    let mut under_way = JoinSet::new();
+    for steps in scripts(plan) {
+        under_way.spawn(Script::new(Arc::clone(&nemesis), began).carry_out(steps));
     }
     let mut result = Ok(Vec::new());
-    while let Some(ended) = strikes.join_next().await {
+    while let Some(ended) = under_way.join_next().await {
         match (ended, &mut result) {
             (Ok(Ok(left)), Ok(all)) => all.extend(left),
             (Ok(Err(error)), Ok(_)) => result = Err(error),
@@ -191,55 +244,80 @@ pub async fn run(
     result
 }
 
-/// Undoes what is `left` on links; resumes every node that is paused, starts every one that is down and takes back
-/// whatever else lies on a link, recorded as a `heal` of no step; then undoes what else is `left`, with all that in
-/// service again.
+/// The steps, with their lines, of each script; a step of none is a script of its own.
+fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
+    let mut scripts = Vec::new();
+    let mut places: BTreeMap<u32, usize> = BTreeMap::new();
+    for (number, step) in (0..).zip(&plan.steps) {
+        let next = scripts.len();
+        let place = step.script.map_or(next, |script| *places.entry(script).or_insert(next));
+        if place == next {
+            scripts.push(Vec::new());
+        }
+        scripts[place].push((number, step.clone()));
+    }
+    scripts
+}
+
+/// Undoes what is `left` on links; has every node run again, and takes back whatever else lies on a link or is withheld
+/// from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
-pub async fn heal_all(
-    cluster: &Arc<Cluster>,
-    book: &Book,
-    left: Vec<Left>,
-) -> Result<StrikeOutcome, BookError> {
-    let (on_links, others): (Vec<_>, Vec<_>) =
-        left.into_iter().partition(|left| left.family == Family::Links);
-    let mut written = undo_each(book, on_links).await;
-    written = written.and(book(OpType::Invoke, "heal", line(None, "all", None)));
-    let mut told = process::heal_all(cluster).await;
-    let healed = links::heal_all(cluster);
+pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
+    // Links and load can be healed whatever the nodes do, and a removal is better undone when they all run.
+    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load);
+    let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
+    let mut written = undo_each(means, first).await;
+    written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
+    let mut told = process::heal_all(&means.cluster).await;
+    let healed = links::heal_all(&means.cluster);
     if !healed.is_empty() {
         told.detail += &format!("; healed {}", healed.join(", "));
     }
+    let asked_again = means.cluster.gates().open_all();
+    if !asked_again.is_empty() {
+        told.detail += &format!("; nothing is withheld from {} any more", asked_again.join(", "));
+    }
     let outcome = told.outcome;
-    written = written.and(book(OpType::Info, "heal", line(None, "all", Some(told))));
-    written.and(undo_each(book, others).await).map(|()| outcome)
+    if outcome == StrikeOutcome::Installed {
+        means.keeper.release_all();
+    }
+    written = written.and(means.write(OpType::Info, "heal", None, "all", Some(told)));
+    written.and(undo_each(means, others).await).map(|()| outcome)
 }
 
-async fn undo_each(book: &Book, left: Vec<Left>) -> Result<(), BookError> {
+async fn undo_each(means: &Means, left: Vec<Left>) -> Result<(), BookError> {
     let mut written = Ok(());
     for Left { family: _, step, target, undo } in left {
-        let begun = book(OpType::Invoke, "heal", line(Some(step), &target, None));
+        let begun = means.write(OpType::Invoke, "heal", Some(step), &target, None);
         let told = undo().await;
-        let ended = book(OpType::Info, "heal", line(Some(step), &target, Some(told)));
+        means.keeper.claim(step).release();
+        let ended = means.write(OpType::Info, "heal", Some(step), &target, Some(told));
         written = written.and(begun).and(ended);
     }
     written
 }
 
-/// What a step strikes.
-#[derive(Clone, Copy)]
-struct Deed<'a> {
-    kind: FaultKind,
-    target: &'a str,
-    manner: Manner,
-    draw: u64,
-}
-
+/// A run of it.
 struct Nemesis {
-    cluster: Arc<Cluster>,
-    book: Book,
+    means: Means,
+    /// None when the plan waits for none.
+    facts: Option<Facts>,
     turns: Turns,
     stop: watch::Receiver<bool>,
+}
+
+impl Nemesis {
+    fn write(
+        &self,
+        kind: OpType,
+        f: &str,
+        step: u64,
+        target: &str,
+        told: Option<Told>,
+    ) -> Result<(), BookError> {
+        self.means.write(kind, f, Some(step), target, told)
+    }
 }
 
 /// One for each family, held from an `invoke` to its `info`.
@@ -249,6 +327,8 @@ struct Turns {
     members: Mutex<()>,
     operator: Mutex<()>,
     links: Mutex<()>,
+    rolls: Mutex<()>,
+    load: Mutex<()>,
 }
 
 impl Turns {
@@ -258,120 +338,8 @@ impl Turns {
             Family::Members => &self.members,
             Family::Operator => &self.operator,
             Family::Links => &self.links,
-        }
-    }
-}
-
-impl Nemesis {
-    /// One step, from before its time to after its undoing. What it leaves to be undone: nothing, or one.
-    async fn carry_out(
-        self: Arc<Self>,
-        number: u64,
-        step: Step,
-        at: Instant,
-    ) -> Result<Option<Left>, BookError> {
-        if !self.waited_until(at).await {
-            return Ok(None);
-        }
-        let Act::Strike { fault: kind, target, manner, hold } = &step.act else { return Ok(None) };
-        let fault = Fault::of(*kind);
-        if step.on.is_some() || step.script.is_some() {
-            self.write(OpType::Invoke, &kind.to_string(), number, target, None)?;
-            let told = Told::skipped("facts are not waited for, and scripts not followed");
-            self.write(OpType::Info, &kind.to_string(), number, target, Some(told))?;
-            return Ok(None);
-        }
-        let deed = Deed { kind: *kind, target, manner: *manner, draw: step.draw };
-        let Some(undo) = self.strike(&fault, number, deed).await? else { return Ok(None) };
-        let left = |undo| match fault.family {
-            Family::Processes => None,
-            family => Some(Left { family, step: number, target: target.clone(), undo }),
-        };
-        let Hold::For(hold) = *hold else { return Ok(left(undo)) };
-        if !self.waited_until(Instant::now() + Duration::from_nanos(hold)).await {
-            return Ok(left(undo));
-        }
-        let _turn = self.turns.of(fault.family).lock().await;
-        if *self.stop.borrow() {
-            return Ok(left(undo));
-        }
-        self.write(OpType::Invoke, "heal", number, target, None)?;
-        let told = undo().await;
-        self.write(OpType::Info, "heal", number, target, Some(told))?;
-        Ok(None)
-    }
-
-    /// Returns how what it may have done is undone.
-    async fn strike(&self, fault: &Fault, number: u64, deed: Deed<'_>) -> Result<Option<Undo>, BookError> {
-        let f = deed.kind.to_string();
-        let whom = deed.kind.whom(deed.target)?;
-        let needs_leader = match whom {
-            Whom::Nodes(target) => target::needs_leader(target) || deed.kind == FaultKind::Transfer,
-            Whom::Links(links) => shapes::needs_leader(links),
-        };
-        let mut leader = match needs_leader {
-            true => self.cluster.leader_within(LEADER_LIMIT).await,
-            false => None,
-        };
-        let known = Instant::now();
-        let _turn = self.turns.of(fault.family).lock().await;
-        let ended = *self.stop.borrow();
-        if !ended && leader.is_some() && known.elapsed() > LEADER_FRESH {
-            leader = self.cluster.leader().await;
-        }
-        self.write(OpType::Invoke, &f, number, deed.target, None)?;
-        let struck = match ended {
-            true => Struck::skipped("the load ended first"),
-            false => {
-                let (cluster, members) = (Arc::clone(&self.cluster), self.cluster.members().await);
-                let aim = Aim { cluster, target: (), leader, members, draw: deed.draw };
-                match (fault.strike, whom) {
-                    (Strike::Nodes(strike), Whom::Nodes(target)) => strike(aim.at(target)).await,
-                    (Strike::Links(strike), Whom::Links(links)) => {
-                        strike(aim.at(Bond { links, manner: deed.manner, fault: number })).await
-                    }
-                    _ => unreachable!("{} is done to {whom:?}", deed.kind),
-                }
-            }
-        };
-        self.write(OpType::Info, &f, number, deed.target, Some(struck.told))?;
-        Ok(struck.undo)
-    }
-
-    fn write(
-        &self,
-        kind: OpType,
-        f: &str,
-        number: u64,
-        target: &str,
-        told: Option<Told>,
-    ) -> Result<(), BookError> {
-        (self.book)(kind, f, line(Some(number), target, told))
-    }
-
-    /// False: the run was stopped before.
-    async fn waited_until(&self, time: Instant) -> bool {
-        let mut stop = self.stop.clone();
-        tokio::select! {
-            // What is due is done, even when the end comes with it.
-            biased;
-            () = sleep_until(time) => true,
-            // An error means that nobody is left to stop us, which is as good as being stopped.
-            _ = stop.wait_for(|stop| *stop) => false,
-        }
-    }
-}
-
-/// As the book has it; nothing is told when it begins.
-fn line(step: Option<u64>, target: &str, told: Option<Told>) -> history::Strike {
-    let target = target.to_owned();
-    match told {
-        None => {
-            let (nodes, detail) = (Vec::new(), String::new());
-            history::Strike { step, target, nodes, outcome: None, detail, whole: None }
-        }
-        Some(Told { nodes, outcome, detail }) => {
-            history::Strike { step, target, nodes, outcome: Some(outcome), detail, whole: None }
+            Family::Rolls => &self.rolls,
+            Family::Load => &self.load,
         }
     }
 }

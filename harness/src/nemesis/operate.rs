@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::target::{View, candidates, resolve};
+use super::target::{candidates, resolve};
 use super::{Aim, Doing, Struck, Told};
 use crate::cluster::{Leader, NodeState, Refused, at_once};
 use crate::history::StrikeOutcome;
@@ -85,7 +85,5 @@ pub(super) fn compact(aim: Aim) -> Doing<Struck> {
 /// Of those that run.
 fn targets(aim: &Aim) -> Result<Vec<String>, String> {
     let nodes = candidates(&aim.cluster);
-    let leader = aim.leader.as_ref().map(|leader| leader.node.as_str());
-    let view = View { nodes: &nodes, members: &aim.members, leader };
-    resolve(aim.target, &view, |node| node.state == NodeState::Running, aim.draw)
+    resolve(aim.target, &aim.view(&nodes), |node| node.state == NodeState::Running, aim.draw)
 }

@@ -1,17 +1,20 @@
-//! Faults of processes: killed, paused, restarted, stopped; and how all of them are healed.
+//! Faults of processes: killed, paused, restarted, stopped, slow, in a crash loop; and how all of them are healed.
 //!
 //! In: nodes, by their target. Out: what was done to them, proven. Never: a choice; `target` makes it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use tokio::time::{Instant, sleep};
 
-use super::target::{View, candidates, resolve};
+use super::account::Breakage;
+use super::target::{candidates, resolve};
 use super::{Aim, Doing, Struck, Told};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState, at_once};
 use crate::history::StrikeOutcome;
-use crate::scenario::Target;
+use crate::scenario::{Manner, Target};
 
 /// How long a node that writes a snapshot is waited for.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
@@ -19,8 +22,8 @@ const WATCH_POLL: Duration = Duration::from_micros(500);
 
 /// SIGKILL; started again on the same data.
 pub(super) fn kill(aim: Aim) -> Doing<Struck> {
-    let act: Act = |node| Box::pin(async move { node.kill().await });
-    let fault = Fault { fits: alive, act, undo: start };
+    let act: Act = act(|node| async move { node.kill().await });
+    let fault = Fault { fits: alive, act, undo: start(), same: same_start, breaks: Breakage::process };
     match aim.target {
         Target::Snapshotting => Box::pin(kill_snapshotting(aim, fault)),
         _ => Box::pin(strike(aim, fault)),
@@ -29,24 +32,56 @@ pub(super) fn kill(aim: Aim) -> Doing<Struck> {
 
 /// SIGSTOP; SIGCONT.
 pub(super) fn pause(aim: Aim) -> Doing<Struck> {
-    let act: Act = |node| Box::pin(async move { node.pause().await });
-    let undo: Act = |node| Box::pin(async move { node.resume().await });
-    Box::pin(strike(aim, Fault { fits: running, act, undo }))
+    let act = act(|node| async move { node.pause().await });
+    let undo = self::act(|node| async move { node.resume().await });
+    Box::pin(strike(aim, Fault { fits: running, act, undo, same: same_start, breaks: Breakage::process }))
+}
+
+/// SIGSTOP and SIGCONT in turn; SIGCONT.
+pub(super) fn slow(aim: Aim) -> Doing<Struck> {
+    let Manner::Slow { stopped, running: runs } = aim.manner else { unreachable!("{:?}", aim.manner) };
+    let act = act(move |node| async move { node.slow(stopped, runs).await });
+    let undo = self::act(|node| async move { node.steady().await });
+    Box::pin(strike(aim, Fault { fits: running, act, undo, same: same_start, breaks: Breakage::process }))
+}
+
+/// SIGKILL, and started again on the same data, again and again; left running.
+pub(super) fn crash_loop(aim: Aim) -> Doing<Struck> {
+    let (Manner::CrashLoop { up }, draw) = (aim.manner, aim.draw) else { unreachable!("{:?}", aim.manner) };
+    let act = act(move |node| async move {
+        // Nodes of one strike do not die in step.
+        let mut numbers = ChaCha8Rng::seed_from_u64(draw);
+        numbers.set_stream(number(&node));
+        node.crash_loop(up, numbers).await
+    });
+    let undo = self::act(|node| async move { node.end_crash_loop().await });
+    // Nobody else starts a node in a crash loop.
+    let same = |node: &Node, _| node.state() == NodeState::CrashLoop;
+    // However often it starts.
+    let breaks = |broken: Breakage, node: &str, _| broken.node(node);
+    Box::pin(strike(aim, Fault { fits: alive, act, undo, same, breaks }))
 }
 
 /// SIGTERM; started again on the same data.
 pub(super) fn stop(aim: Aim) -> Doing<Struck> {
-    let act: Act = |node| Box::pin(async move { node.terminate(GRACE).await });
-    Box::pin(strike(aim, Fault { fits: alive, act, undo: start }))
+    let act = act(|node| async move { node.terminate(GRACE).await });
+    Box::pin(strike(
+        aim,
+        Fault { fits: alive, act, undo: start(), same: same_start, breaks: Breakage::process },
+    ))
 }
 
-/// Resumes every node that is paused and starts every one that is down.
+/// Has every node run: whoever is paused, slow, in a crash loop or down.
 pub(super) async fn heal_all(cluster: &Cluster) -> Told {
     let (mut names, mut results) = (Vec::new(), Vec::new());
     for node in cluster.nodes().iter().filter(|node| node.state() != NodeState::Running) {
         names.push(node.name().to_owned());
-        let paused = node.state() == NodeState::Paused;
-        results.push(if paused { node.resume().await } else { node.start().await });
+        results.push(match node.state() {
+            NodeState::Paused => node.resume().await,
+            NodeState::Slow => node.steady().await,
+            NodeState::CrashLoop => node.end_crash_loop().await,
+            NodeState::Down | NodeState::Running => node.start().await,
+        });
     }
     match results.is_empty() {
         true => {
@@ -56,29 +91,56 @@ pub(super) async fn heal_all(cluster: &Cluster) -> Told {
     }
 }
 
-type Act = fn(Arc<Node>) -> Doing<Result<Deed, ActError>>;
+type Act = Arc<dyn Fn(Arc<Node>) -> Doing<Result<Deed, ActError>> + Send + Sync>;
+
+fn act<D>(act: impl Fn(Arc<Node>) -> D + Send + Sync + 'static) -> Act
+where
+    D: Future<Output = Result<Deed, ActError>> + Send + 'static,
+{
+    Arc::new(move |node| Box::pin(act(node)))
+}
 
 /// What one kind of fault does to one node.
-#[derive(Clone, Copy)]
 struct Fault {
     /// States of a node that it can be done to.
     fits: fn(NodeState) -> bool,
     act: Act,
     undo: Act,
+    /// Whether what was done at this start of the node is there to be undone.
+    same: fn(&Node, u64) -> bool,
+    /// Until when it counts as broken, for it was struck at this start.
+    breaks: fn(Breakage, &str, u64) -> Breakage,
 }
 
 async fn strike(aim: Aim, fault: Fault) -> Struck {
     let nodes = candidates(&aim.cluster);
-    let leader = aim.leader.as_ref().map(|leader| leader.node.as_str());
-    let view = View { nodes: &nodes, members: &aim.members, leader };
-    let names = match resolve(aim.target, &view, |node| (fault.fits)(node.state), aim.draw) {
+    let names = match resolve(aim.target, &aim.view(&nodes), |node| (fault.fits)(node.state), aim.draw) {
         Ok(names) => names,
         Err(reason) => return Struck::skipped(reason),
     };
     let chosen = aim.cluster.nodes().iter().filter(|node| names.iter().any(|name| name == node.name()));
     let nodes: Vec<_> = chosen.map(|node| (node.start_count(), Arc::clone(node))).collect();
+    let broken = nodes
+        .iter()
+        .fold(Breakage::default(), |broken, (start, node)| (fault.breaks)(broken, node.name(), *start));
+    if let Err(reason) = aim.claim.breaks(broken) {
+        return Struck::skipped(reason);
+    }
     let told = sum_up(names, &at_once(nodes.iter().map(|(_, node)| (fault.act)(Arc::clone(node)))).await);
+    if let Some(ended_ns) = last_end(&nodes) {
+        aim.mark.done_at(ended_ns);
+    }
     struck(told, nodes, fault)
+}
+
+/// When the last of the struck processes ended, as the guard saw it; none while one lives.
+fn last_end(nodes: &[(u64, Arc<Node>)]) -> Option<u64> {
+    let end = |(start, node): &(u64, Arc<Node>)| {
+        let starts = node.starts();
+        let struck = (*start as usize).checked_sub(1).and_then(|place| starts.get(place))?;
+        struck.ending.as_ref().map(|ending| ending.at)
+    };
+    nodes.iter().map(end).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// Kills whichever node is seen to be writing a snapshot. It is stopped to be looked at: so what was seen of the
@@ -94,6 +156,9 @@ async fn kill_snapshotting(aim: Aim, fault: Fault) -> Struck {
                 continue;
             }
             let start = node.start_count();
+            if let Err(reason) = aim.claim.breaks(Breakage::default().process(node.name(), start)) {
+                return Struck::skipped(reason);
+            }
             if node.pause().await.is_err() {
                 continue;
             }
@@ -121,25 +186,38 @@ fn struck(told: Told, nodes: Vec<(u64, Arc<Node>)>, fault: Fault) -> Struck {
 /// Told which start of each node was struck: what befell a later one is another strike's to undo.
 async fn undo(struck: Vec<(u64, Arc<Node>)>, fault: Fault) -> Told {
     let names = struck.iter().map(|(_, node)| node.name().to_owned()).collect();
-    let undoings = struck.into_iter().map(|(start, node)| async move {
-        match node.start_count() == start {
-            true => (fault.undo)(node).await,
-            false => Err(ActError::Overtaken { node: node.name().to_owned() }),
+    let undoings = struck.into_iter().map(|(start, node)| {
+        let (same, undo) = ((fault.same)(&node, start), Arc::clone(&fault.undo));
+        async move {
+            match same {
+                true => undo(node).await,
+                false => Err(ActError::Overtaken { node: node.name().to_owned() }),
+            }
         }
     });
     sum_up(names, &at_once(undoings).await)
 }
 
+/// Nobody but its loop acts on a node in a crash loop.
 fn alive(state: NodeState) -> bool {
-    state != NodeState::Down
+    !matches!(state, NodeState::Down | NodeState::CrashLoop)
 }
 
 fn running(state: NodeState) -> bool {
     state == NodeState::Running
 }
 
-fn start(node: Arc<Node>) -> Doing<Result<Deed, ActError>> {
-    Box::pin(async move { node.start().await })
+fn start() -> Act {
+    act(|node| async move { node.start().await })
+}
+
+fn same_start(node: &Node, start: u64) -> bool {
+    node.start_count() == start
+}
+
+/// 2 of n2.
+fn number(node: &Node) -> u64 {
+    node.name().trim_start_matches('n').parse().unwrap_or_default()
 }
 
 /// Installed when all were done, skipped when certainly none was, else indeterminate.

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::target::{View, needs_leader as target_needs_leader, resolve};
+use super::target::{self, View, resolve};
 use crate::cluster::Source;
 use crate::scenario::{Links, Shape, Side, Target};
 
@@ -18,7 +18,30 @@ pub type Pair = (Source, Source);
 
 /// Whether one must know who leads before the links mean anything.
 pub fn needs_leader(links: Links) -> bool {
-    matches!(links, Links::Shape(Shape::PartialMesh)) || links.targets().any(target_needs_leader)
+    matches!(links, Links::Shape(Shape::PartialMesh)) || links.targets().any(target::needs_leader)
+}
+
+/// Whether they are the same whatever the state of the cluster.
+pub fn are_given(links: Links) -> bool {
+    !matches!(links, Links::Shape(_)) && links.targets().all(target::is_given)
+}
+
+/// The nodes that `links` name, among all whose links are meant; of a shape all of them.
+pub fn named(links: Links, view: &View<'_>, draw: u64) -> Result<BTreeSet<String>, String> {
+    let names = match links {
+        Links::Of(target) => resolve(target, view, |_| true, draw)?,
+        Links::Between { from, to, .. } => {
+            let (one, other) = sides(from, to, view, draw)?;
+            let of = |side, ends: Vec<Source>| if matches!(side, Side::Nodes(_)) { ends } else { Vec::new() };
+            let ends = of(from, one).into_iter().chain(of(to, other));
+            ends.filter_map(|end| if let Source::Node(name) = end { Some(name) } else { None }).collect()
+        }
+        Links::Shape(_) => {
+            let ends = pairs(links, view, draw)?.into_iter().flat_map(|(from, to)| [from, to]);
+            ends.filter_map(|end| if let Source::Node(name) = end { Some(name) } else { None }).collect()
+        }
+    };
+    Ok(names.into_iter().collect())
 }
 
 /// The pairs that `links` come to; `Err` is the reason why there are none.
@@ -153,7 +176,7 @@ pub fn describe(pairs: &BTreeSet<Pair>) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::target::Candidate;
+    use super::super::target::{Candidate, Known};
     use super::*;
     use crate::cluster::NodeState;
     use crate::system::operator::Members;
@@ -165,7 +188,7 @@ mod tests {
     /// Where the first `voters` vote, the others do not, and n1 leads.
     fn found(links: &str, voters: u32, spares: u32, draw: u64) -> BTreeSet<(String, String)> {
         let (nodes, members) = (nodes(voters + spares), Members::first(voters));
-        let view = View { nodes: &nodes, members: &members, leader: Some("n1") };
+        let view = View { nodes: &nodes, members: &members, leader: Some("n1"), known: &Known::default() };
         let name = |end| match end {
             Source::Clients => "clients".to_owned(),
             Source::Node(name) => name,
@@ -322,7 +345,7 @@ mod tests {
     #[test]
     fn pairs_are_told_shortly_and_none_are_a_reason() {
         let (nodes, members) = (nodes(3), Members::first(3));
-        let view = View { nodes: &nodes, members: &members, leader: None };
+        let view = View { nodes: &nodes, members: &members, leader: None, known: &Known::default() };
         let told = |links: &str| pairs(links.parse().unwrap(), &view, 1).map(|pairs| describe(&pairs));
         assert_eq!(told("n1 <-> others").unwrap(), "n1 <-> n2, n1 <-> n3");
         assert_eq!(told("n1 -> others").unwrap(), "n1 -> n2, n1 -> n3");

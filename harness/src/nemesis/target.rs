@@ -1,19 +1,21 @@
 //! Who is meant: turns a target of the scenario into nodes, at the moment the fault strikes.
 //!
-//! In: the target, every node with its state, the members, who leads, which nodes the fault can be done to, and the
-//! step's draw. Out: names in the order of the nodes, or the reason why there is none. Never: a clock, a socket, or
+//! In: the target, every node with its state, the members, who leads, whom names and facts stand for, which nodes the
+//! fault can be done to, and the step's draw. Out: names in the order of the nodes, or the reason why there is none. Never: a clock, a socket, or
 //! randomness beside the draw.
 //!
 //! Where there is a choice (`random`, `follower`, `minority`, `majority`, ...), nodes that run go before nodes that
 //! another fault has paused, so that faults which overlap add up instead of falling on the same nodes. Nodes
 //! that the fault cannot be done to are never chosen; if fewer are left than the target asks for, it is these.
 
+use std::collections::BTreeMap;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::{Cluster, NodeState};
-use crate::scenario::Target;
+use crate::scenario::{Name, Target};
 use crate::system::operator::Members;
 
 /// A node as the target sees it.
@@ -29,11 +31,26 @@ pub struct View<'a> {
     pub nodes: &'a [Candidate],
     pub members: &'a Members,
     pub leader: Option<&'a str>,
+    pub known: &'a Known,
+}
+
+/// Whom the words stand for that only this round of a script knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Whom the fact was about that was waited for.
+    pub it: Option<String>,
+    /// Whom earlier steps came to: nobody, where one was skipped.
+    pub named: BTreeMap<Name, Vec<String>>,
 }
 
 /// Whether one must know who leads before the target means anything.
 pub fn needs_leader(target: Target) -> bool {
     matches!(target, Target::Leader | Target::Follower)
+}
+
+/// Whether it means the same nodes whatever the state of the cluster.
+pub fn is_given(target: Target) -> bool {
+    matches!(target, Target::Node(_) | Target::It | Target::Named(_))
 }
 
 pub fn candidates(cluster: &Cluster) -> Vec<Candidate> {
@@ -65,7 +82,7 @@ pub fn resolve(
     // Stable: the draw decides within each state.
     chosen.sort_by_key(|(_, node)| node.state != NodeState::Running);
     match target {
-        Target::All | Target::Snapshotting => {}
+        Target::All | Target::Snapshotting | Target::Named(_) => {}
         Target::Minority => view.spare_a_quorum(&mut chosen),
         Target::Majority => view.leave_no_quorum(&mut chosen),
         _ => chosen.truncate(1),
@@ -89,8 +106,10 @@ impl View<'_> {
             Target::Minority | Target::Majority => members.has_voter(name),
             Target::Node(number) => name == format!("n{number}"),
             Target::All | Target::Snapshotting => true,
-            // Whoever waits for a fact, or gives a name, says who that is before it comes here.
-            Target::It | Target::Named(_) => false,
+            Target::It => Some(name) == self.known.it.as_deref(),
+            Target::Named(given) => {
+                self.known.named.get(&given).is_some_and(|nodes| nodes.iter().any(|node| node == name))
+            }
         }
     }
 
@@ -98,7 +117,7 @@ impl View<'_> {
         match target {
             Target::Learner => "no member is a learner".to_owned(),
             Target::Spare => "every node is a member".to_owned(),
-            Target::It | Target::Named(_) => format!("nobody knows who `{target}` is"),
+            Target::It | Target::Named(_) => format!("`{target}` came to nobody"),
             _ => format!("a cluster of {} has no {target}", self.members.voters.len()),
         }
     }
@@ -170,7 +189,12 @@ mod tests {
         draw: u64,
     ) -> Result<Vec<String>, String> {
         let (nodes, members) = (nodes(states), Members::first(states.len() as u32));
-        resolve(target.parse().unwrap(), &View { nodes: &nodes, members: &members, leader }, fits, draw)
+        resolve(
+            target.parse().unwrap(),
+            &View { nodes: &nodes, members: &members, leader, known: &Known::default() },
+            fits,
+            draw,
+        )
     }
 
     fn members(voters: &[&str], outgoing: &[&str], learners: &[&str]) -> Members {
@@ -183,7 +207,7 @@ mod tests {
         // n4 comes in the place of n1, n5 learns, n6 is no member.
         let joint = members(&["n2", "n3", "n4"], &["n1", "n2", "n3"], &["n5"]);
         let nodes = nodes("RRRRRR");
-        let view = View { nodes: &nodes, members: &joint, leader: Some("n1") };
+        let view = View { nodes: &nodes, members: &joint, leader: Some("n1"), known: &Known::default() };
         let found = |target: &str| -> BTreeSet<String> {
             let target = target.parse().unwrap();
             (0..200).map(|draw| resolve(target, &view, alive, draw).unwrap().join(" ")).collect()
@@ -202,6 +226,26 @@ mod tests {
         assert_eq!(none("learner"), "no member is a learner");
         assert_eq!(none("follower"), "a cluster of 1 has no follower");
         assert_eq!(none("minority"), "a cluster of 1 has no minority");
+    }
+
+    #[test]
+    fn it_and_names_are_whom_the_round_knows_and_all_of_these() {
+        let name = |word: &str| word.parse::<Name>().unwrap();
+        let named = [(name("old"), vec!["n1".into(), "n3".into()]), (name("none"), vec![])];
+        let known = Known { it: Some("n2".into()), named: named.into() };
+        let (nodes, members) = (nodes("RPD"), Members::first(3));
+        let view = View { nodes: &nodes, members: &members, leader: None, known: &known };
+        let found = |target: &str, fits: fn(&Candidate) -> bool| {
+            resolve(target.parse().unwrap(), &view, fits, 7).map(|names| names.join(" "))
+        };
+        assert_eq!(found("it", alive), Ok("n2".into()));
+        assert_eq!(found("it", running), Err("nothing to strike: n2 is Paused".into()));
+        assert_eq!(found("old", |_| true), Ok("n1 n3".into()));
+        assert_eq!(found("old", alive), Ok("n1".into()));
+        assert_eq!(found("none", alive), Err("`none` came to nobody".into()));
+        let nobody = View { known: &Known::default(), ..view };
+        let lost = resolve(Target::It, &nobody, alive, 7);
+        assert_eq!(lost, Err("`it` came to nobody".into()));
     }
 
     #[test]

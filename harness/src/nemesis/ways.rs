@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::account::Breakage;
 use super::links::Bond;
-use super::shapes::{Pair, describe, pairs};
-use super::target::{View, candidates};
+use super::shapes::{Pair, describe, named, pairs};
+use super::strike::Mark;
+use super::target::candidates;
 use super::{Aim, Struck, Told, Undo};
 use crate::cluster::{Cluster, Direction, Link, Rule, Source};
 use crate::history::StrikeOutcome;
@@ -29,19 +31,46 @@ pub(super) struct Ways {
     pub cluster: Arc<Cluster>,
     pub pairs: BTreeSet<Pair>,
     pub fault: u64,
+    pub mark: Arc<Mark>,
+}
+
+/// What a fault means to those between whom it is, as long as it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harm {
+    /// Nothing that one could tell from a connection that ends.
+    None,
+    /// They do not hear each other in time.
+    Slowed,
+    /// They do not hear each other; and a node that clients do not hear serves nobody.
+    Severed,
 }
 
 impl Ways {
-    pub fn of(aim: &Aim<Bond>) -> Result<Ways, String> {
+    /// `Err` is the reason to let it be.
+    pub fn of(aim: &Aim<Bond>, harm: Harm) -> Result<Ways, String> {
         let nodes = candidates(&aim.cluster);
-        let leader = aim.leader.as_ref().map(|leader| leader.node.as_str());
-        let view = View { nodes: &nodes, members: &aim.members, leader };
+        let view = aim.view(&nodes);
         let pairs = pairs(aim.target.links, &view, aim.draw)?;
-        let ways = Ways { cluster: Arc::clone(&aim.cluster), pairs, fault: aim.target.fault };
-        match ways.links().is_empty() {
-            true => Err("there are no links: everybody speaks to the nodes themselves".to_owned()),
-            false => Ok(ways),
+        aim.mark.named(named(aim.target.links, &view, aim.draw)?);
+        let (cluster, fault, mark) = (Arc::clone(&aim.cluster), aim.target.fault, Arc::clone(&aim.mark));
+        let ways = Ways { cluster, pairs, fault, mark };
+        if ways.links().is_empty() {
+            return Err("there are no links: everybody speaks to the nodes themselves".to_owned());
         }
+        aim.claim.breaks(ways.breakage(harm))?;
+        Ok(ways)
+    }
+
+    fn breakage(&self, harm: Harm) -> Breakage {
+        let broken = Breakage::default();
+        self.pairs.iter().fold(broken, |broken, ends| match (harm, ends) {
+            (Harm::Severed | Harm::Slowed, (Source::Node(from), Source::Node(to))) => broken.pair(from, to),
+            (
+                Harm::Severed,
+                (Source::Node(node), Source::Clients) | (Source::Clients, Source::Node(node)),
+            ) => broken.node(node),
+            _ => broken,
+        })
     }
 
     /// With the direction in which the bytes go.
@@ -63,6 +92,7 @@ impl Ways {
         for (number, (link, direction)) in (0..).zip(self.links()) {
             link.set(direction, self.fault, rule(number));
         }
+        self.mark.done();
     }
 
     pub async fn lift(&self, heal: Healing) -> (usize, bool) {

@@ -10,7 +10,11 @@ use std::io::{BufRead, BufReader};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::svg;
+use super::terminal::share;
+use crate::check::measured::Times;
+use crate::check::numbers::Numbers;
 use crate::check::{CheckResult, Consequence, Evidence, Finding, Overall, Results, Status, Witness};
+use crate::history::StrikeOutcome;
 use crate::history::folder::RunFolder;
 
 /// Lines shown before and after a witness.
@@ -18,6 +22,9 @@ const CONTEXT: u32 = 1;
 
 /// Characters of a line shown at most.
 const LINE_MAX: usize = 400;
+
+/// Acts of the nemesis that are listed.
+const ACTS_MAX: usize = 500;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #fdfdfc; --faint: #6b7280; --rule: #e3e3e0;
@@ -37,7 +44,7 @@ pre { background: var(--soft); padding: .6rem .8rem; overflow-x: auto; font-size
   border-radius: 4px; margin: .3rem 0 .8rem; } pre b { color: var(--bad); font-weight: 600; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 .up { fill: var(--rule); } .down, .not-ok { fill: var(--down); } .leads, .ok { fill: var(--leads); }
-.fault { fill: var(--open); } code { font-size: .9em; }
+.fault { fill: var(--open); } .broken { fill: var(--faint); } .gap { fill: var(--down); } code { font-size: .9em; }
 details { border-left: 2px solid var(--rule); padding-left: .9rem; margin: .5rem 0 1rem; }
 summary { cursor: pointer; } .clients { margin: .2rem 0 .2rem 1rem; padding: 0; list-style: none; }
 .clients li::before { content: \"\\203a\\00a0\"; color: var(--faint); }
@@ -71,11 +78,15 @@ pub fn page(folder: &RunFolder, evidence: &Evidence, results: &Results) -> Strin
                 p.faint {
                     "Started " (info.started) ", harness " (info.harness_version) ", node " (info.node_version)
                     " (" (info.node_binary.xxh3) ")"
+                    @if let (Some(version), Some(binary)) = (&info.next_version, &info.next_binary) {
+                        ", next " (version) " (" (binary.xxh3) ")"
+                    }
                 }
                 h2 { "Verdicts" }
                 (verdicts(results))
-                h2 { "Faults and leaders" }
+                h2 { "Faults, service and leaders" }
                 (PreEscaped(svg::timeline(evidence)))
+                (acts(evidence))
                 h2 { "Operations completed" }
                 (PreEscaped(svg::throughput(evidence)))
                 (numbers(results))
@@ -132,23 +143,82 @@ fn numbers(results: &Results) -> Markup {
                     td.number { (counts.ok) } td.number { (counts.fail) } td.number { (counts.info) }
                 }
             }
-            @if !numbers.faults.is_empty() {
-                tr { th { "" } th.number { "done" } th.number { "skipped" } th.number { "unclear" } }
-            }
-            @for (kind, strikes) in &numbers.faults {
-                tr {
-                    td { (kind) }
-                    td.number { (strikes.installed) } td.number { (strikes.skipped) }
-                    td.number { (strikes.indeterminate) }
-                }
-            }
         }
+        @if !numbers.faults.is_empty() { (faults(numbers)) }
         p.faint {
             "Leader changes: " (numbers.leader_changes) "."
             @if let Some(took) = numbers.recovery_seconds {
                 " The first write succeeded " (format!("{took:.3}")) " s after the last heal."
             }
+            @if let Some(service) = &numbers.service { " Service: " (share(service)) "." }
         }
+    }
+}
+
+/// What was planned and done by kind, and how soon an operation succeeded after it.
+fn faults(numbers: &Numbers) -> Markup {
+    let service = numbers.service.as_ref();
+    let time = |time: Option<f64>, more: bool| match time {
+        Some(time) => format!("{}{time:.3} s", if more { ">" } else { "" }),
+        None => "-".to_owned(),
+    };
+    let times = |times: Option<&Times>| {
+        let Times { median, worst, in_vain, .. } = times.copied().unwrap_or_default();
+        html! { td.number { (time(median, false)) } td.number { (time(worst, in_vain)) } }
+    };
+    html! {
+        table {
+            tr {
+                th { "" }
+                @for head in ["planned", "done", "skipped", "unclear", "served in", "at worst", "after heal", "at worst"] {
+                    th.number { (head) }
+                }
+            }
+            @for (kind, strikes) in &numbers.faults {
+                tr {
+                    td { (kind) }
+                    @for count in [strikes.planned, strikes.installed, strikes.skipped, strikes.indeterminate] {
+                        td.number { (count) }
+                    }
+                    (times(service.and_then(|service| service.struck.get(kind))))
+                    (times(service.and_then(|service| service.healed.get(kind))))
+                }
+            }
+        }
+    }
+}
+
+/// Each act of the nemesis in its words, folded.
+fn acts(evidence: &Evidence) -> Markup {
+    let strikes = &evidence.history.strikes;
+    html! {
+        @if !strikes.is_empty() {
+            details {
+                summary { (strikes.len()) " acts of the nemesis" }
+                table {
+                    @for strike in strikes.iter().take(ACTS_MAX) {
+                        tr {
+                            td.faint { code { "history.jsonl:" (strike.completion_line.unwrap_or(strike.invoke_line)) } }
+                            td { (evidence.at(strike.invoked_at)) }
+                            td { (strike.f) " " (strike.invoked.target) }
+                            @match &strike.completed {
+                                Some(told) => { td { (outcome(told.outcome)) } td { (told.detail) } }
+                                None => { td.unknown { "begun" } td { "no line says what came of it" } }
+                            }
+                        }
+                    }
+                }
+                @if strikes.len() > ACTS_MAX { p { "... and " (strikes.len() - ACTS_MAX) " more" } }
+            }
+        }
+    }
+}
+
+fn outcome(outcome: Option<StrikeOutcome>) -> &'static str {
+    match outcome {
+        Some(StrikeOutcome::Installed) => "done",
+        Some(StrikeOutcome::Skipped) => "skipped",
+        Some(StrikeOutcome::Indeterminate) | None => "unclear",
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use mkraft_proto::evidence::Role;
 
 use crate::check::evidence::{Act, Boot, Evidence};
+use crate::check::service::{Service, Stretch};
 use crate::history::{Ended, StrikeOutcome};
 
 const WIDTH: f64 = 1000.0;
@@ -44,13 +45,18 @@ struct Svg {
     span: Span,
 }
 
-/// A row for the faults, and one for each node with its terms as leader and the times it was down.
+/// A row for the faults, one for service with the times in which no quorum was whole or none was served, and one for
+/// each node with its terms as leader and the times it was down.
 pub fn timeline(evidence: &Evidence) -> String {
-    let height = ROW * (evidence.nodes.len() + 1) as f64 + 24.0;
+    let height = ROW * (evidence.nodes.len() + 2) as f64 + 24.0;
     let mut svg = Svg::open(evidence, height);
     svg.label(0.0, 15.0, "faults");
     svg.strikes(evidence);
-    for (row, (node, facts)) in (1..).zip(evidence.nodes()) {
+    if let Some(service) = Service::of(evidence) {
+        svg.label(0.0, ROW + 15.0, "service");
+        svg.service(evidence, &service);
+    }
+    for (row, (node, facts)) in (2..).zip(evidence.nodes()) {
         let y = f64::from(row) * ROW;
         svg.label(0.0, y + 15.0, evidence.name(node));
         svg.rect("up", (LEFT, y + 8.0), (WIDTH - LEFT, 6.0), "");
@@ -111,6 +117,23 @@ impl Svg {
             let (nodes, from, to) = (completed.nodes.join(" "), evidence.at(since), evidence.at(until));
             let title = format!("{} {} ({nodes}), {from} to {to}", strike.f, completed.target);
             self.period("fault", (since, until), (4.0, ROW - 8.0), &title);
+        }
+    }
+
+    /// What is left between the stretches in which a quorum was whole, and before these the gaps of service.
+    fn service(&mut self, evidence: &Evidence, service: &Service) {
+        let Stretch { from, to } = service.load;
+        self.period("up", (from, to), (ROW + 8.0, 6.0), "the load");
+        let begins = service.whole.iter().map(|whole| whole.from).chain([to]);
+        let ends = [from].into_iter().chain(service.whole.iter().map(|whole| whole.to));
+        for (since, until) in ends.zip(begins).filter(|(since, until)| since < until) {
+            let (from, to) = (evidence.at(since), evidence.at(until));
+            let title = format!("no quorum was whole, {from} to {to}");
+            self.period("broken", (since, until), (ROW + 4.0, ROW - 8.0), &title);
+        }
+        for Stretch { from: since, to: until } in service.gaps.iter().map(|gap| gap.stretch) {
+            let title = format!("no service, {} to {}", evidence.at(since), evidence.at(until));
+            self.period("gap", (since, until), (ROW + 8.0, 6.0), &title);
         }
     }
 

@@ -4,9 +4,11 @@
 //! whether there are colours.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use anstyle::{AnsiColor, Style};
 
+use crate::check::measured::{Measured, Times};
 use crate::check::numbers::{Counts, Strikes};
 use crate::check::{CheckResult, Consequence, Finding, Overall, Results, Status, Witness};
 use crate::history::folder::RunFolder;
@@ -21,6 +23,10 @@ const STRONG: Style = Style::new().bold();
 
 /// Of one check: the first ones tell the story, and the page has the others.
 const FINDINGS_SHOWN: usize = 3;
+
+/// Above the rows of the kinds of faults: how many, and how soon an operation succeeded after them.
+const FAULTS: &str =
+    "Faults           planned      done   skipped   unclear   served in    at worst  after heal    at worst";
 
 /// A longer name of a place is not lined up with others.
 const PLACE_MAX: usize = 200;
@@ -297,9 +303,13 @@ impl Page {
             self.line(&format!("  {f:12} {ok:>9} {fail:>9} {info:>9}"));
         }
         if !numbers.faults.is_empty() {
-            self.line("Faults              done   skipped   unclear");
-            for (kind, Strikes { installed, skipped, indeterminate }) in &numbers.faults {
-                self.line(&format!("  {kind:12} {installed:>9} {skipped:>9} {indeterminate:>9}"));
+            self.line(FAULTS);
+            for (kind, Strikes { planned, installed, skipped, indeterminate }) in &numbers.faults {
+                let counts = format!("{planned:>9} {installed:>9} {skipped:>9} {indeterminate:>9}");
+                let service = numbers.service.as_ref();
+                let struck = service.and_then(|service| service.struck.get(kind));
+                let healed = service.and_then(|service| service.healed.get(kind));
+                self.line(&format!("  {kind:12} {counts}  {}  {}", Told(struck), Told(healed)));
             }
         }
         let mut facts = vec![format!("{} leader changes", numbers.leader_changes)];
@@ -312,6 +322,9 @@ impl Page {
         facts.extend(numbers.recovery_seconds.map(|took| format!("served {took:.3} s after the last heal")));
         facts.extend(numbers.load_seconds.map(|load| format!("{load:.1} s of load")));
         self.hanging("In the run: ", 12, &facts.join(", "));
+        if let Some(service) = &numbers.service {
+            self.hanging("Service: ", 9, &share(service));
+        }
         self.line("");
     }
 
@@ -330,8 +343,11 @@ impl Page {
         let root = folder.root().display();
         let scenario = folder.scenario();
         // The node that was tested, and not whichever stands beside the harness.
-        let node =
-            folder.read_info().map(|info| format!(" --node {}", info.node_binary.path)).unwrap_or_default();
+        let node = folder.read_info().map(|info| {
+            let next = info.next_binary.map(|next| format!(" --node-next {}", next.path)).unwrap_or_default();
+            format!(" --node {}{next}", info.node_binary.path)
+        });
+        let node = node.unwrap_or_default();
         let again = format!("mkraft-harness run {} --seed {}{node}", scenario.display(), results.seed);
         self.line("Next");
         for (purpose, command) in [
@@ -344,6 +360,33 @@ impl Page {
             let purpose = self.paint(FAINT, &format!("{purpose:36}"));
             self.line(&format!("  {purpose}  {command}"));
         }
+    }
+}
+
+/// How much was served, in a sentence.
+pub(super) fn share(service: &Measured) -> String {
+    let Measured { whole_told, whole_seconds, counted_seconds, .. } = service;
+    let whole = match whole_told {
+        true => format!("a quorum was whole for {whole_seconds:.1} s"),
+        false => "nobody says when a quorum was whole, so it is taken to have been always".to_owned(),
+    };
+    match service.service_percent.zip(service.longest_gap_seconds) {
+        Some((percent, gap)) => format!(
+            "{percent:.2}% of the {counted_seconds:.1} s that count, the longest gap {gap:.3} s; {whole}"
+        ),
+        None => format!("not measured in the {counted_seconds:.1} s that count; {whole}"),
+    }
+}
+
+/// Median and worst time to the first success.
+struct Told<'t>(Option<&'t Times>);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Times { median, worst, in_vain, .. } = self.0.copied().unwrap_or_default();
+        let told = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.3} s"));
+        let more = if in_vain { ">" } else { "" };
+        write!(f, "{:>10} {:>11}", told(median), more.to_owned() + &told(worst))
     }
 }
 

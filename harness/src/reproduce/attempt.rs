@@ -10,19 +10,19 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::moment::first_shown;
+use super::recorded::Programs;
 use crate::check::{Overall, Results};
 use crate::cli::Exit;
 use crate::history::folder::{Origin, RunFolder};
 use crate::run::{self, Interrupt, Run};
 use crate::scenario::{Plan, Scenario};
-use crate::system::Mkraft;
 
 /// What all tries of a command share.
 pub struct Scene {
     pub seed: u64,
     /// Where the run folders of tries go.
     pub out: PathBuf,
-    pub system: Mkraft,
+    pub programs: Programs,
     pub interrupt: Interrupt,
     pub replay_of: Origin,
     /// The check that the recorded run violated, and nothing explains; None when it violated none.
@@ -62,7 +62,8 @@ impl Scene {
             plan,
             seed: self.seed,
             out: &self.out,
-            system: &self.system,
+            system: &self.programs.system,
+            next: self.programs.next.as_ref(),
             interrupt: self.interrupt.clone(),
             replay_of: Some(self.replay_of.clone()),
             aloud,

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::attempt;
 use crate::check::{Evidence, EvidenceError, Overall, Results};
-use crate::history::folder::{FolderError, Origin, RunFolder, RunInfo, read_json};
+use crate::cli::Exit;
+use crate::history::folder::{Binary, FolderError, Origin, RunFolder, RunInfo, read_json};
+use crate::judging::with_causes;
 use crate::scenario::{Plan, Scenario, ScenarioError};
 use crate::system::{Mkraft, SystemError};
 
@@ -89,16 +91,64 @@ fn results(folder: &RunFolder) -> Result<Results, RecordedError> {
     }
 }
 
-/// The program at `explicit`, else the one that the run had, else the one beside the harness.
-pub async fn system(explicit: Option<&Path>, recorded: &Recorded) -> io::Result<Result<Mkraft, SystemError>> {
-    let of_the_run = Path::new(&recorded.info.node_binary.path);
-    let path = explicit.or_else(|| of_the_run.is_file().then_some(of_the_run));
-    let system = Mkraft::find(path).await;
-    if let Ok(Mkraft { program, digest, .. }) = &system
-        && *digest != recorded.info.node_binary.xxh3
-    {
-        let (program, was) = (program.display(), of_the_run.display());
-        writeln!(anstream::stderr(), "note: {program} is another program than the run had, {was}")?;
+/// What runs as a node.
+#[derive(Debug)]
+pub struct Programs {
+    pub system: Mkraft,
+    /// What `upgrade` starts in its place.
+    pub next: Option<Mkraft>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    #[error(transparent)]
+    System(#[from] SystemError),
+    #[error("{} upgrades nodes, and the program for that is not there: name one with --node-next PATH", path.display())]
+    NoNext { path: PathBuf },
+}
+
+impl Recorded {
+    /// The programs that the arguments name, else those that the run had, else the node beside the harness.
+    pub async fn programs(
+        &self,
+        node: Option<&Path>,
+        next: Option<&Path>,
+    ) -> Result<Programs, ProgramsError> {
+        let there = |binary: &Binary| Some(PathBuf::from(&binary.path)).filter(|path| path.is_file());
+        let of_the_run = there(&self.info.node_binary);
+        let system = Mkraft::find(node.or(of_the_run.as_deref())).await?;
+        let of_the_run = self.info.next_binary.as_ref().and_then(there);
+        let next = match next.or(of_the_run.as_deref()) {
+            Some(path) => Some(Mkraft::find(Some(path)).await?),
+            None if self.plan.upgrades() => return Err(ProgramsError::NoNext { path: self.root.clone() }),
+            None => None,
+        };
+        Ok(Programs { system, next })
     }
-    Ok(system)
+
+    /// Tells where a program is not the one that the run had.
+    pub fn compare(&self, programs: &Programs) -> io::Result<()> {
+        let Programs { system, next } = programs;
+        let pairs =
+            [(Some(system), Some(&self.info.node_binary)), (next.as_ref(), self.info.next_binary.as_ref())];
+        for (now, was) in pairs {
+            if let (Some(Mkraft { program, digest, .. }), Some(was)) = (now, was)
+                && *digest != was.xxh3
+            {
+                let program = program.display();
+                writeln!(
+                    anstream::stderr(),
+                    "note: {program} is another program than the run had, {}",
+                    was.path
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells what is wrong with what was asked for.
+pub fn usage(error: &(dyn std::error::Error + 'static)) -> io::Result<Exit> {
+    writeln!(anstream::stderr(), "error: {}", with_causes(error))?;
+    Ok(Exit::Usage)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::attempt::{Attempt, Outcome, Scene, words};
 use super::rate::Count;
-use super::recorded::{Recorded, system};
+use super::recorded::{ProgramsError, Recorded, usage};
 use crate::cli::{self, Exit, ReplayArgs};
 use crate::judging::{failed, with_causes};
 use crate::run::{self, Interrupt};
@@ -18,21 +18,20 @@ use crate::run::{self, Interrupt};
 pub fn replay(args: &ReplayArgs) -> io::Result<Exit> {
     let recorded = match Recorded::read(&args.run) {
         Ok(recorded) => recorded,
-        Err(error) => {
-            writeln!(anstream::stderr(), "error: {}", with_causes(&error))?;
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return usage(&error),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
-        let system = match system(args.node.as_deref(), &recorded).await? {
-            Ok(system) => system,
+        let programs = match recorded.programs(args.node.as_deref(), args.node_next.as_deref()).await {
+            Ok(programs) => programs,
+            Err(error @ ProgramsError::NoNext { .. }) => return usage(&error),
             Err(error) => return failed(&error),
         };
+        recorded.compare(&programs)?;
         let scene = |out: &Path, interrupt| Scene {
             seed: recorded.info.seed,
             out: out.to_owned(),
-            system,
+            programs,
             interrupt,
             replay_of: recorded.origin(),
             wanted: recorded.violated(),

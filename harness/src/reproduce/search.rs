@@ -850,6 +850,39 @@ mod tests {
     }
 
     #[test]
+    fn of_a_script_only_the_moves_that_are_needed_are_left() {
+        let text = "# A script.\nname: script\nduration: 20s\ncluster: { nodes: 5 }\nworkload: { kind: register }\nfaults:\n  \
+             - { at: 1s, times: 4, steps: [ { name: old, isolate: leader }, \
+             { on: elected, after: 100ms to 300ms, name: new, pause: it }, { after: 200ms, heal: old }, \
+             { kill: n2, down: 100ms } ] }\n  - { at: 9s, kill: n3, down: 1s }\n";
+        let scenario = Scenario::parse("script.yaml", text).unwrap();
+        let first = pinned(&scenario, &Plan::of(&scenario, 3));
+        let mut search = Search::new(first.clone(), 50 * HOUR);
+        // What it takes: somebody is isolated, and whoever is elected then is paused.
+        let violates = |scenario: &Scenario| {
+            let acts: Vec<_> = Plan::of(scenario, 0).steps.iter().map(|step| step.act.to_string()).collect();
+            let at = |act: &str| acts.iter().position(|other| other == act);
+            at("isolate leader").zip(at("pause it")).is_some_and(|(isolated, paused)| isolated < paused)
+        };
+        assert!(violates(&first));
+        let end = loop {
+            match search.next(40 * HOUR) {
+                Next::Try(it) => {
+                    let hit = Answer::Hit { shown: None };
+                    let answer = if violates(&it.scenario) { hit } else { Answer::Miss };
+                    search.answer(it.number, answer, it.scenario.duration + OVERHEAD);
+                }
+                Next::Wait => panic!("one at a time never waits"),
+                Next::Done(end) => break end,
+            }
+        };
+        assert_eq!(end, End::Smallest);
+        let found = &search.found().unwrap().scenario;
+        let acts: Vec<_> = Plan::of(found, 0).steps.iter().map(|step| step.act.to_string()).collect();
+        assert_eq!(acts, ["isolate leader", "pause it", "heal all"], "{}", found.to_yaml());
+    }
+
+    #[test]
     fn kinds_of_operations_that_are_not_needed_are_left_out() {
         let mut world = World::new(&[1], 1.0, 0);
         let found = run(&recorded(3), &mut world, 20 * HOUR, 1).found.unwrap().scenario;

@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::attempt::{Attempt, Outcome, Scene};
-use super::recorded::{Recorded, system};
+use super::recorded::{ProgramsError, Recorded, usage};
 use super::search::{Answer, End, Heard, Next, Search, Try};
 use super::smaller::pinned;
 use super::told::{Other, Progress, Result, scenario_text};
 use crate::cli::{Exit, ShrinkArgs};
 use crate::history::folder;
-use crate::judging::{failed, with_causes};
+use crate::judging::failed;
 use crate::run::{self, Interrupt};
 use crate::scenario::{Plan, Scenario};
 
@@ -33,17 +33,17 @@ const TICK: Duration = Duration::from_millis(200);
 const NAMES_MAX: u32 = 10_000;
 
 pub fn shrink(args: &ShrinkArgs) -> io::Result<Exit> {
-    let wrong = |why: String| {
-        writeln!(anstream::stderr(), "error: {why}")?;
-        Ok(Exit::Usage)
-    };
     let recorded = match Recorded::read(&args.run) {
         Ok(recorded) => recorded,
-        Err(error) => return wrong(with_causes(&error)),
+        Err(error) => return usage(&error),
     };
     let Some(wanted) = recorded.violated() else {
         let run = args.run.display();
-        return wrong(format!("{run} violated nothing: expected a run that did, to make it smaller"));
+        writeln!(
+            anstream::stderr(),
+            "error: {run} violated nothing: expected a run that did, to make it smaller"
+        )?;
+        return Ok(Exit::Usage);
     };
     let first = pinned(&recorded.scenario, &recorded.plan);
     if let Err(error) = Scenario::parse("the plan as a scenario", &first.to_yaml()) {
@@ -51,16 +51,18 @@ pub fn shrink(args: &ShrinkArgs) -> io::Result<Exit> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(async {
-        let system = match system(args.node.as_deref(), &recorded).await? {
-            Ok(system) => system,
+        let programs = match recorded.programs(args.node.as_deref(), args.node_next.as_deref()).await {
+            Ok(programs) => programs,
+            Err(error @ ProgramsError::NoNext { .. }) => return usage(&error),
             Err(error) => return failed(&error),
         };
+        recorded.compare(&programs)?;
         let beside = recorded.root.parent().unwrap_or(Path::new(".")).to_owned();
         let folder = tempfile::Builder::new().prefix(".shrink-").tempdir_in(&beside)?;
         let scene = Scene {
             seed: recorded.info.seed,
             out: folder.path().to_owned(),
-            system,
+            programs,
             interrupt: Interrupt::listen()?,
             replay_of: recorded.origin(),
             wanted: Some(wanted.clone()),
@@ -114,7 +116,7 @@ impl Shrinking {
             run: &name,
             wanted,
             seed: self.scene.seed,
-            node: &self.scene.system.program,
+            node: &self.scene.programs.system.program,
             before: &recorded.scenario,
             steps: recorded.plan.steps.len(),
             search: &self.search,

@@ -16,7 +16,7 @@ use super::progress::{Phase, Progress, View};
 use super::ready::ready;
 use crate::cluster::{Cluster, Leader};
 use crate::history::{NemesisProcess, Op, OpType, Process, Recorder, StrikeOutcome, monotonic_ns};
-use crate::nemesis::{self, Book, BookError, Left};
+use crate::nemesis::{self, Book, BookError, Left, Means};
 use crate::scenario::Plan;
 use crate::workload::Load;
 
@@ -69,15 +69,16 @@ pub async fn conduct(run: &Run<'_>, cluster: &Arc<Cluster>, recorder: &Arc<Recor
     }
     let addresses: Vec<_> = cluster.client_addresses().into_iter().collect();
     let faults = Arc::new(AtomicU64::new(0));
-    let book = book(recorder, &faults);
-    let load = Load::start(&run.scenario.workload, run.seed, &addresses, recorder.clone()).await;
+    let means = Means::new(Arc::clone(cluster), book(recorder, &faults));
+    let means = means.keeping(run.scenario.keep).hearing(Arc::clone(recorder));
+    let workload = &run.scenario.workload;
+    let load = Load::start(workload, run.seed, &addresses, cluster.gates(), recorder.clone()).await;
     let load = match load {
         Ok(load) => load,
         Err(why) => return course.fail(why),
     };
     let mut stage = Stage {
         run,
-        cluster,
         recorder,
         faults,
         load,
@@ -87,8 +88,8 @@ pub async fn conduct(run: &Run<'_>, cluster: &Arc<Cluster>, recorder: &Arc<Recor
     // In this order: no fault strikes before its time as counted from what `run.json` says.
     course.load_began_ns = Some(monotonic_ns());
     let began = Instant::now();
-    let left = stage.strike(&run.plan, began, &book, course).await;
-    stage.heal(&book, left, course).await;
+    let left = stage.strike(&run.plan, began, &means, course).await;
+    stage.heal(&means, left, course).await;
     stage.recover(course).await;
     stage.end(course).await;
 }
@@ -96,7 +97,6 @@ pub async fn conduct(run: &Run<'_>, cluster: &Arc<Cluster>, recorder: &Arc<Recor
 /// All that is in motion while the load goes on.
 struct Stage<'a> {
     run: &'a Run<'a>,
-    cluster: &'a Arc<Cluster>,
     recorder: &'a Recorder,
     faults: Arc<AtomicU64>,
     load: Load,
@@ -106,11 +106,11 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// Until the scenario's time is over, or there is no sense in going on. Returns what has not been undone.
-    async fn strike(&mut self, plan: &Plan, began: Instant, book: &Book, course: &mut Course) -> Vec<Left> {
+    async fn strike(&mut self, plan: &Plan, began: Instant, means: &Means, course: &mut Course) -> Vec<Left> {
         let (stop, stopped) = watch::channel(false);
         let nemesis = {
-            let (plan, cluster, book) = (plan.clone(), self.cluster.clone(), book.clone());
-            async move { nemesis::run(&plan, began, cluster, book, stopped).await }
+            let (plan, means) = (plan.clone(), means.clone());
+            async move { nemesis::run(&plan, began, &means, stopped).await }
         };
         let mut nemesis = tokio::spawn(nemesis);
         let end = began + self.run.scenario.duration;
@@ -135,9 +135,9 @@ impl Stage<'_> {
         Vec::new()
     }
 
-    async fn heal(&mut self, book: &Book, left: Vec<Left>, course: &mut Course) {
-        let (cluster, book) = (self.cluster.clone(), book.clone());
-        let healing = tokio::spawn(async move { nemesis::heal_all(&cluster, &book, left).await });
+    async fn heal(&mut self, means: &Means, left: Vec<Left>, course: &mut Course) {
+        let means = means.clone();
+        let healing = tokio::spawn(async move { nemesis::heal_all(&means, left).await });
         match timeout(HEAL_LIMIT, healing).await {
             Ok(Ok(Ok(StrikeOutcome::Installed))) => course.last_heal_ns = Some(monotonic_ns()),
             Ok(Ok(Ok(_))) => {

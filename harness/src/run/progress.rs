@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_line_says_what_is_left_what_was_done_and_who_leads() {
         let leader = Leader { node: "n2".into(), term: 4 };
-        let load = Snapshot { ok: 900, fail: 30, info: 2, shed: 0 };
+        let load = Snapshot { ok: 900, fail: 30, info: 2, shed: 0, withheld: 0 };
         let view = View {
             phase: Phase::Load { left: Duration::from_millis(6100) },
             faults: 3,
@@ -137,7 +137,10 @@ mod tests {
         let mut progress = Progress::new(true);
         let now = Instant::now();
         progress.before = (100, now);
-        progress.update_rate(Snapshot { ok: 290, fail: 9, info: 1, shed: 7 }, now + Duration::from_secs(2));
+        progress.update_rate(
+            Snapshot { ok: 290, fail: 9, info: 1, shed: 7, withheld: 0 },
+            now + Duration::from_secs(2),
+        );
         assert_eq!(progress.rate, 100);
         // A look a moment later leaves it as it is.
         progress.update_rate(Snapshot { ok: 400, ..Snapshot::default() }, now + Duration::from_millis(2001));

@@ -156,6 +156,10 @@ fn manner(fields: &mut Fields, form: &FaultForm, scope: &Scope) -> Option<Manner
                 let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
                 read.map(|read| *value = read.value).is_some()
             }
+            Term::Ops { key, value } => {
+                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
         };
     }
     right.then_some(manner)

@@ -44,9 +44,13 @@ pub const EXPECT: Section = Section {
     keys: &[
         "ok-min",
         "leader-changes-min",
+        "leader-changes-max",
         "snapshots-installed-min",
         "config-changes-min",
         "recovers-within",
+        "serves-within",
+        "heals-within",
+        "service-min",
     ],
 };
 

@@ -1,4 +1,4 @@
-//! How a fault of links is done, beside where and for how long: the keys that only some kinds have.
+//! How a fault is done, beside where and for how long: the keys that only some kinds have.
 //!
 //! In: nothing. Out: [`Manner`], and its terms one by one, for whoever reads, writes or documents them. Never: a
 //! knowledge of YAML.
@@ -48,6 +48,21 @@ pub enum Manner {
         #[serde(rename = "by_ns", with = "nanoseconds")]
         by: Duration,
     },
+    /// Stopped and running in turn.
+    Slow {
+        #[serde(rename = "stopped_ns", with = "nanoseconds")]
+        stopped: Duration,
+        #[serde(rename = "running_ns", with = "nanoseconds")]
+        running: Duration,
+    },
+    /// From each start to the next kill, half to one and a half of it.
+    CrashLoop {
+        #[serde(rename = "up_ns", with = "nanoseconds")]
+        up: Duration,
+    },
+    Withhold {
+        ops: Ops,
+    },
 }
 
 /// What becomes of the bytes that a cut held up.
@@ -71,6 +86,17 @@ pub enum Distribution {
     Pareto,
 }
 
+/// Operations of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ops {
+    /// Those that change nothing.
+    Reads,
+    /// Those that may change something, though they may read first.
+    Writes,
+    All,
+}
+
 /// One key of a manner, with its value.
 #[derive(Debug)]
 pub(super) enum Term<'m> {
@@ -79,6 +105,7 @@ pub(super) enum Term<'m> {
     Size { key: &'static str, value: &'m mut u64, most: u64 },
     Heal { key: &'static str, value: &'m mut Healing },
     Shape { key: &'static str, value: &'m mut Distribution },
+    Ops { key: &'static str, value: &'m mut Ops },
 }
 
 impl Manner {
@@ -100,6 +127,12 @@ impl Manner {
                 vec![Term::Size { key: "rate", value: rate_bytes, most: RATE_MAX }]
             }
             Manner::SlowClose { by } => vec![Term::Time { key: "by", value: by, most: BY_MAX }],
+            Manner::Slow { stopped, running } => vec![
+                Term::Time { key: "stopped", value: stopped, most: BY_MAX },
+                Term::Time { key: "running", value: running, most: BY_MAX },
+            ],
+            Manner::CrashLoop { up } => vec![Term::Time { key: "up", value: up, most: BY_MAX }],
+            Manner::Withhold { ops } => vec![Term::Ops { key: "ops", value: ops }],
         }
     }
 
@@ -115,7 +148,8 @@ impl Term<'_> {
             | Term::Percent { key, .. }
             | Term::Size { key, .. }
             | Term::Heal { key, .. }
-            | Term::Shape { key, .. } => key,
+            | Term::Shape { key, .. }
+            | Term::Ops { key, .. } => key,
         }
     }
 }
@@ -133,6 +167,7 @@ impl fmt::Display for Term<'_> {
             }
             Term::Heal { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
             Term::Shape { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Ops { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
         }
     }
 }
@@ -143,6 +178,11 @@ pub(super) const SIZES: [(&str, u64); 3] = [("B", 1), ("KiB", 1 << 10), ("MiB", 
 impl Words for Healing {
     const WORDS: &'static [(&'static str, Self)] =
         &[("deliver", Healing::Deliver), ("reset", Healing::Reset)];
+}
+
+impl Words for Ops {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("reads", Ops::Reads), ("writes", Ops::Writes), ("all", Ops::All)];
 }
 
 impl Words for Distribution {

@@ -7,6 +7,7 @@ mod faults;
 mod fields;
 mod kinds;
 mod leaf;
+mod limits;
 mod links;
 mod manner;
 mod moves;
@@ -34,8 +35,9 @@ use serde::{Deserialize, Serialize};
 
 pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
+pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{Distribution, Healing, Manner};
+pub use manner::{Distribution, Healing, Manner, Ops};
 pub use name::{Name, UnknownName};
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
@@ -166,6 +168,16 @@ pub enum FaultKind {
     Refuse,
     /// Connections end for the one side, and the other is not told until `for` is over.
     HalfOpen,
+    /// SIGSTOP and SIGCONT in turn until `for` is over.
+    Slow,
+    /// SIGKILL and a start on the same data, again and again until `for` is over.
+    CrashLoop,
+    /// SIGTERM and a start on the same data, of one node after the other.
+    Roll,
+    /// The same, and what starts is the next binary.
+    Upgrade,
+    /// Clients send it none of some operations until `for` is over.
+    Withhold,
 }
 
 /// What a fault is done to.
@@ -204,19 +216,27 @@ pub enum Target {
     Named(Name),
 }
 
-/// What must have happened for the verdicts to mean anything.
+/// What must have happened for the verdicts to mean anything, and how soon and how much must be served.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expect {
     /// Operations that ended `ok`, at least.
     pub ok_min: u64,
     /// Terms with a leader, less one, at least.
     pub leader_changes_min: u64,
+    /// The same, at most; more breaks the claim.
+    pub leader_changes_max: Option<u64>,
     /// Snapshots that followers had from a leader and put in the place of their logs, at least.
     pub snapshots_installed_min: u64,
     /// Configurations that took effect and stayed, besides the first, at least: a change of the voters is two.
     pub config_changes_min: u64,
     /// A write succeeds within this after the last heal.
     pub recovers_within: Duration,
+    /// An operation invoked after a fault struck succeeds within this, as long as a quorum is whole.
+    pub serves_within: Limits,
+    /// The same after a fault was undone.
+    pub heals_within: Limits,
+    /// Of the time in which a quorum was whole, the share in which there was service, at least.
+    pub service_min_percent: u32,
 }
 
 impl Scenario {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, SCENARIO, Section, WORKLOAD};
 use super::kinds::{Field, SHARE_MAX};
+use super::limits::{self, NONE};
 use super::problem::{Problem, did_you_mean, one_of};
 use super::rules::{self, Bounds, STRIKES_ALL_MAX, Size};
 use super::swarm;
@@ -108,6 +109,25 @@ fn timing(fields: &mut Fields) -> Option<(Duration, Duration)> {
         fields.problem(problem.also(also, "the timeout"));
     }
     Some((election.value, heartbeat.value))
+}
+
+/// How often another node may and must lead, at least and at most.
+fn leader_changes(fields: &mut Fields) -> (Option<u64>, Option<Option<u64>>) {
+    let least = fields.read("leader-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
+    let most = fields.read("leader-changes-max", |leaf| match leaf.word("a whole number, or `none`")? {
+        NONE => Ok(None),
+        _ => leaf.whole(0..=u64::MAX).map(Some),
+    });
+    let most = most.or(None);
+    if let (Some(least), Some(Located { value: Some(most), span })) = (&least, &most)
+        && least.value > *most
+    {
+        let title = format!("no run has at least {} leader changes and at most {most}", least.value);
+        let problem = Problem::at(span.clone().unwrap_or_default(), title);
+        let problem = problem.label("expected `leader-changes-min` or more");
+        fields.problem(problem.also(least.span.clone(), "the least"));
+    }
+    (least.map(|least| least.value), most.map(|most| most.value))
 }
 
 struct Reader<'a> {
@@ -324,18 +344,25 @@ impl<'a> Reader<'a> {
             fields.problem(problem.label("expected at most what `rate` and `duration` allow"));
         }
         let ok_min = ok_min.or(1);
-        let leader_changes_min = fields.read("leader-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
+        let (changes_min, changes_max) = leader_changes(&mut fields);
         let installed = fields.read("snapshots-installed-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
         let changes = fields.read("config-changes-min", |leaf| leaf.whole(0..=u64::MAX)).or(0);
         let recovers_within =
             fields.read("recovers-within", |leaf| leaf.duration(MILLISECOND)).or(Duration::from_secs(10));
+        let serves_within = limits::read("serves-within", self.text, &mut fields);
+        let heals_within = limits::read("heals-within", self.text, &mut fields);
+        let service_min = fields.read("service-min", |leaf| leaf.percent(100)).or(0);
         self.problems.append(&mut fields.problems);
         Some(Expect {
             ok_min: ok_min?.value,
-            leader_changes_min: leader_changes_min?.value,
+            leader_changes_min: changes_min?,
+            leader_changes_max: changes_max?,
             snapshots_installed_min: installed?.value,
             config_changes_min: changes?.value,
             recovers_within: recovers_within?.value,
+            serves_within: serves_within?,
+            heals_within: heals_within?,
+            service_min_percent: service_min?.value,
         })
     }
 

@@ -25,7 +25,7 @@ pub struct Step {
     /// Of the script, from 0. When a fact does not come in time, the other steps of the round are skipped, all but a
     /// `heal: all` at its end, and the next round begins. Names hold for one round.
     pub round: u32,
-    /// What later steps of the round call the nodes that this one comes to.
+    /// What later steps of the round call the nodes that this one comes to; of one that only waits, the node of its fact.
     pub name: Option<Name>,
     pub on: Option<Watch>,
     /// Nanoseconds after the fact, or after the step before in a script.
@@ -224,7 +224,7 @@ enum Misfit {
     Both,
     #[error("`by`, `within` and `until` go with `on`")]
     Watch,
-    #[error("a name is for the nodes of a fault, in a script")]
+    #[error("a name is for the nodes of a fault or the node of a fact, in a script")]
     Name,
     #[error("without a script there are no rounds, nothing is healed, and nothing is held until healed")]
     Script,
@@ -251,7 +251,8 @@ impl TryFrom<Line> for Step {
         };
         let strikes = matches!(act, Act::Strike { .. });
         let ends_by_itself = matches!(act, Act::Strike { hold: Hold::For(_), .. });
-        if name.is_some() && !(strikes && script.is_some()) {
+        let names = strikes || (act == Act::Wait && on.is_some());
+        if name.is_some() && !(names && script.is_some()) {
             return Err(Misfit::Name);
         }
         if script.is_none() && (round > 0 || !ends_by_itself) {
@@ -307,6 +308,7 @@ mod tests {
             r#"{"at":5,"script":2,"name":"old","fault":"isolate","target":"leader","manner":{"cut":{"heal":"deliver"}},"hold":"until-healed","draw":7}"#,
             r#"{"at":5,"script":2,"round":3,"on":"write-ok","by":"other","within":9,"until":14,"after":2,"heal":"old","draw":0}"#,
             r#"{"at":5,"script":2,"on":"commit +100","by":"n2","draw":0}"#,
+            r#"{"at":5,"script":2,"name":"new","on":"elected","draw":0}"#,
             r#"{"at":5,"script":2,"after":3,"draw":0}"#,
             r#"{"at":5,"script":2,"heal":"all","draw":0}"#,
         ] {
@@ -324,6 +326,7 @@ mod tests {
             (r#"{"at":5,"script":0,"fault":"kill","target":"all","hold":1,"heal":"all","draw":7}"#, "either"),
             (r#"{"at":5,"by":"n1","fault":"kill","target":"all","hold":1,"draw":7}"#, "go with `on`"),
             (r#"{"at":5,"name":"x","fault":"kill","target":"all","hold":1,"draw":7}"#, "in a script"),
+            (r#"{"at":5,"script":0,"name":"x","after":1,"draw":7}"#, "a name is for"),
             (r#"{"at":5,"fault":"kill","target":"all","hold":"until-healed","draw":7}"#, "without a script"),
             (r#"{"at":5,"heal":"all","draw":7}"#, "without a script"),
             (r#"{"at":5,"script":0,"draw":7}"#, "nothing is waited for"),

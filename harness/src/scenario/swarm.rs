@@ -15,8 +15,8 @@ use rand_chacha::rand_core::Rng;
 use super::manner::Term;
 use super::words::{FAULT_FORMS, FaultForm, LinksForm, Words};
 use super::{
-    After, Choice, Distribution, Fact, Fault, FaultKind, Faults, Healing, Keep, Links, Manner, On, Phase,
-    Phases, Rule, Scenario, Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
+    After, Choice, Distribution, Fact, Fault, FaultKind, Faults, Healing, Keep, Links, Manner, On, Ops,
+    Phase, Phases, Rule, Scenario, Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
 };
 
 /// Shorter ones have no time for several faults and the quiet after them.
@@ -240,6 +240,7 @@ fn drawn(mut manner: Manner, draws: &mut Draws) -> Manner {
             Term::Size { value, .. } => *value = draws.from(RATE_KIB.0, RATE_KIB.1) << 10,
             Term::Heal { value, .. } => *value = one_word::<Healing>(draws),
             Term::Shape { value, .. } => *value = one_word::<Distribution>(draws),
+            Term::Ops { value, .. } => *value = one_word::<Ops>(draws),
         }
     }
     manner

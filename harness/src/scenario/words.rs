@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::links::ENDS;
 use super::{
-    Distribution, FaultKind, Healing, Keep, Links, Manner, Pacing, Placement, Target, UnknownLinks, Whom,
+    Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Placement, Target, UnknownLinks, Whom,
 };
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
@@ -71,6 +71,9 @@ const DELAY: Manner =
     Manner::Delay { by: Duration::ZERO, spread_percent: 0, distribution: Distribution::Uniform };
 const THROTTLE: Manner = Manner::Throttle { rate_bytes: 0 };
 const SLOW_CLOSE: Manner = Manner::SlowClose { by: Duration::ZERO };
+const SLOW: Manner = Manner::Slow { stopped: Duration::from_millis(10), running: Duration::from_millis(10) };
+const CRASH_LOOP: Manner = Manner::CrashLoop { up: Duration::from_millis(50) };
+const WITHHOLD: Manner = Manner::Withhold { ops: Ops::All };
 
 pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_nodes(FaultKind::Kill, "kill", Some(DOWN), KILLED),
@@ -92,6 +95,11 @@ pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_links(FaultKind::Reset, "reset", None, LinksForm::Connecting, Manner::Plain),
     FaultForm::of_links(FaultKind::Refuse, "refuse", Some(FOR), LinksForm::Connecting, Manner::Plain),
     FaultForm::of_links(FaultKind::HalfOpen, "half-open", Some(FOR), LinksForm::OneWay, Manner::Plain),
+    FaultForm::of_nodes(FaultKind::Slow, "slow", Some(FOR), PROCESSES).done(SLOW),
+    FaultForm::of_nodes(FaultKind::CrashLoop, "crash-loop", Some(FOR), PROCESSES).done(CRASH_LOOP),
+    FaultForm::of_nodes(FaultKind::Roll, "roll", None, PROCESSES),
+    FaultForm::of_nodes(FaultKind::Upgrade, "upgrade", None, PROCESSES),
+    FaultForm::of_nodes(FaultKind::Withhold, "withhold", Some(FOR), PROCESSES).done(WITHHOLD),
 ];
 
 impl FaultForm {
@@ -112,6 +120,10 @@ impl FaultForm {
         manner: Manner,
     ) -> FaultForm {
         FaultForm { kind, word, hold, targets: ENDS, links: Some(links), manner }
+    }
+
+    const fn done(self, manner: Manner) -> FaultForm {
+        FaultForm { manner, ..self }
     }
 
     /// Whether there must be nodes that are no members.

@@ -7,6 +7,7 @@ use std::fmt;
 use humantime::format_duration as show;
 
 use super::kinds::Field;
+use super::limits::NONE;
 use super::{
     After, Choice, Deed, Fault, Faults, Move, On, Phase, Phases, Rule, Scenario, Schedule, Script, Trigger,
     Weighted, WorkloadKind,
@@ -57,9 +58,14 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "expect:")?;
         writeln!(f, "  ok-min: {}", expect.ok_min)?;
         writeln!(f, "  leader-changes-min: {}", expect.leader_changes_min)?;
+        let most = expect.leader_changes_max.map_or(NONE.to_owned(), |most| most.to_string());
+        writeln!(f, "  leader-changes-max: {most}")?;
         writeln!(f, "  snapshots-installed-min: {}", expect.snapshots_installed_min)?;
         writeln!(f, "  config-changes-min: {}", expect.config_changes_min)?;
-        writeln!(f, "  recovers-within: {}", show(expect.recovers_within))
+        writeln!(f, "  recovers-within: {}", show(expect.recovers_within))?;
+        writeln!(f, "  serves-within: {}", expect.serves_within)?;
+        writeln!(f, "  heals-within: {}", expect.heals_within)?;
+        writeln!(f, "  service-min: {}%", expect.service_min_percent)
     }
 }
 
@@ -324,6 +330,7 @@ mod tests {
                 Term::Shape { value, .. } => {
                     *value = Distribution::WORDS[draw as usize % Distribution::WORDS.len()].1;
                 }
+                Term::Ops { value, .. } => *value = Ops::WORDS[draw as usize % Ops::WORDS.len()].1,
             }
         }
         manner
@@ -435,13 +442,20 @@ mod tests {
             });
         let wait = (on(room.nodes, vec![By::Other]), after());
         let wait = wait.prop_map(|(on, after)| Move { name: None, on: Some(on), after, deed: Deed::Wait });
+        let seen = on(room.nodes, vec![By::Other]).prop_map(|on| Move {
+            name: Some("seen".parse().unwrap()),
+            on: Some(on),
+            after: After::NOTHING,
+            deed: Deed::Wait,
+        });
         let heal = prop_oneof![Just(Heal::All), Just(Heal::Named(old))];
         let heal = (heal, after());
         let heal =
             heal.prop_map(|(heal, after)| Move { name: None, on: None, after, deed: Deed::Heal(heal) });
         let rest = vec(prop_oneof![wait, heal], 0..3);
-        (held, proptest::option::of(struck), rest)
-            .prop_map(|(held, struck, rest)| [held].into_iter().chain(struck).chain(rest).collect())
+        (held, proptest::option::of(seen), proptest::option::of(struck), rest).prop_map(
+            |(held, seen, struck, rest)| [held].into_iter().chain(seen).chain(struck).chain(rest).collect(),
+        )
     }
 
     fn script(room: &Room) -> impl Strategy<Value = Rule> + use<> {
@@ -508,6 +522,32 @@ mod tests {
         rule.prop_map(move |rule| fitting(rule, duration))
     }
 
+    fn limits() -> impl Strategy<Value = Limits> {
+        let bound = |word| proptest::option::of(duration(1, 100_000)).prop_map(move |bound| (word, bound));
+        limits::words().into_iter().map(bound).collect::<Vec<_>>().prop_map(|bounds| {
+            let bounds = bounds.into_iter().filter_map(|(word, bound)| Some((word, bound?)));
+            Limits { bounds: bounds.collect() }
+        })
+    }
+
+    fn expect(duration_ms: u64) -> impl Strategy<Value = Expect> {
+        let limits = (limits(), limits(), 0..=100_u32);
+        let changes = (any::<u64>(), proptest::option::of(any::<u64>()));
+        (1..=duration_ms, changes, vec(any::<u64>(), 2), duration(1, 100_000), limits).prop_map(
+            |(ok_min, (one, other), least, recovers_within, (serves_within, heals_within, percent))| Expect {
+                ok_min,
+                leader_changes_min: other.map_or(one, |other| one.min(other)),
+                leader_changes_max: other.map(|other| one.max(other)),
+                snapshots_installed_min: least[0],
+                config_changes_min: least[1],
+                recovers_within,
+                serves_within,
+                heals_within,
+                service_min_percent: percent,
+            },
+        )
+    }
+
     fn scenario() -> impl Strategy<Value = Scenario> {
         (cluster(), 20_000..10_000_000_u64).prop_flat_map(|(cluster, duration_ms)| {
             let words = ("[a-z0-9][a-z0-9-]{0,20}", "[!-~é≥]([ -~é≥]{0,40}[!-~é≥])?");
@@ -517,30 +557,15 @@ mod tests {
                 9 => vec(rule(&room), 0..5).prop_map(Faults::Rules),
                 1 => Just(Faults::Swarm),
             ];
-            let expect = (1..=duration_ms, vec(any::<u64>(), 3), duration(1, 100_000));
+            let expect = expect(duration_ms);
             let keep =
                 proptest::sample::select(Keep::WORDS.iter().map(|(_, keep)| *keep).collect::<Vec<_>>());
             (words, Just(cluster.clone()), workload(cluster.nodes + cluster.spares), (keep, rules), expect)
-                .prop_map(
-                    move |(
-                        (name, claim),
-                        cluster,
-                        mut workload,
-                        (keep, faults),
-                        (ok_min, least, recovers_within),
-                    )| {
-                        workload.rate = workload.rate.max(1_000);
-                        let expect = Expect {
-                            ok_min,
-                            leader_changes_min: least[0],
-                            snapshots_installed_min: least[1],
-                            config_changes_min: least[2],
-                            recovers_within,
-                        };
-                        let duration = Duration::from_millis(duration_ms);
-                        Scenario { name, claim, cluster, duration, workload, keep, faults, expect }
-                    },
-                )
+                .prop_map(move |((name, claim), cluster, mut workload, (keep, faults), expect)| {
+                    workload.rate = workload.rate.max(1_000);
+                    let duration = Duration::from_millis(duration_ms);
+                    Scenario { name, claim, cluster, duration, workload, keep, faults, expect }
+                })
         })
     }
 
@@ -647,9 +672,13 @@ faults:
 expect:
   ok-min: 1
   leader-changes-min: 0
+  leader-changes-max: none
   snapshots-installed-min: 0
   config-changes-min: 0
   recovers-within: 10s
+  serves-within: none
+  heals-within: none
+  service-min: 0%
 "
         );
     }

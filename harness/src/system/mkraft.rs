@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -50,10 +51,10 @@ impl Mkraft {
             Ok(program) if program.is_file() => program,
             _ => return Err(SystemError::NoProgram { looked_at }),
         };
-        let bytes =
-            fs::read(&program).map_err(|source| SystemError::Read { path: program.clone(), source })?;
+        let digest =
+            digest(&program).map_err(|source| SystemError::Read { path: program.clone(), source })?;
         let version = version(&program).await?;
-        Ok(Mkraft { program, version, digest: format!("{:016x}", xxh3_64(&bytes)) })
+        Ok(Mkraft { program, version, digest })
     }
 
     /// Arguments with which a node starts, for the first time or on the data it has.
@@ -87,6 +88,22 @@ impl Mkraft {
     pub fn unfinished_snapshot(data: &Path) -> Option<(&'static str, u64)> {
         let length = |name: &'static str| Some((name, fs::metadata(data.join(name)).ok()?.len()));
         UNFINISHED_SNAPSHOTS.iter().find_map(|name| length(name))
+    }
+
+    /// Whether a file of this name in the data folder is a snapshot that is being written.
+    pub fn is_unfinished_snapshot(name: &str) -> bool {
+        UNFINISHED_SNAPSHOTS.contains(&name)
+    }
+
+    /// The number of the newest file of evidence in such a folder; 0 when there is none. The next process that writes
+    /// there takes the next number.
+    pub fn last_evidence(events: &Path) -> io::Result<u64> {
+        let number = |entry: io::Result<fs::DirEntry>| -> io::Result<u64> {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("boot-")?.strip_suffix(".jsonl"));
+            Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+        };
+        fs::read_dir(events)?.map(number).try_fold(0, |last, number| Ok(last.max(number?)))
     }
 
     /// Arguments with which the log and the hard state of a stopped node are printed.
@@ -128,6 +145,11 @@ impl StatusClient {
         let v1::StatusReply { term, last, commit, applied, .. } = reply;
         Ok(NodeStatus { term, role, leader, last, commit, applied })
     }
+}
+
+/// xxh3-64 of a program's file, in hex.
+pub fn digest(program: &Path) -> io::Result<String> {
+    Ok(format!("{:016x}", xxh3_64(&fs::read(program)?)))
 }
 
 fn beside_the_harness() -> Result<PathBuf, SystemError> {

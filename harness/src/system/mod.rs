@@ -5,6 +5,8 @@
 
 pub mod call;
 pub mod client;
+pub mod gates;
+pub mod glimpse;
 pub mod mkraft;
 pub mod operator;
 

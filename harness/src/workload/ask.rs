@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::route::{Belief, Route};
 use crate::system::call::{Call, Reply};
 use crate::system::client::{Advice, Failure, NodeClient, Ticket};
+use crate::system::gates::{Gate, Gates, Sort};
 
 /// Requests given up by their users that stay in flight to one node, where they may yet take effect. They hold
 /// HTTP/2 streams, of which a connection has a few hundred, that fresh requests need.
@@ -23,6 +24,7 @@ const ABANDONED_PER_NODE_MAX: usize = 64;
 /// All that users know of the system they use.
 pub struct Nodes {
     clients: Vec<Arc<NodeClient>>,
+    gates: Vec<Arc<Gate>>,
     abandoned: Vec<Mutex<VecDeque<AbortHandle>>>,
     pub belief: Belief,
 }
@@ -54,12 +56,13 @@ pub enum Late {
 
 impl Nodes {
     /// Must be called within a tokio runtime.
-    pub fn new(addresses: &[(String, SocketAddr)], connections: u32) -> Nodes {
+    pub fn new(addresses: &[(String, SocketAddr)], connections: u32, gates: &Gates) -> Nodes {
         let client = |(node, address): &(String, SocketAddr)| {
             Arc::new(NodeClient::new(node.clone(), *address, connections))
         };
         Nodes {
             clients: addresses.iter().map(client).collect(),
+            gates: addresses.iter().map(|(node, _)| gates.of(node)).collect(),
             abandoned: addresses.iter().map(|_| Mutex::default()).collect(),
             belief: Belief::default(),
         }
@@ -71,6 +74,26 @@ impl Nodes {
 
     pub fn name(&self, node: usize) -> &str {
         self.clients[node].node()
+    }
+
+    /// Whether an operation of this sort cannot begin, for every node that it may ask is withheld from it. Asked once
+    /// of each operation: it is counted.
+    pub fn withhold(&self, route: Route, draw: u64, sort: Sort) -> bool {
+        let first = route.first(&self.belief, draw);
+        let asked = if route.is_bound() { &self.gates[first..=first] } else { &self.gates[..] };
+        let withheld = asked.iter().all(|gate| !gate.is_open(sort));
+        if withheld {
+            asked.iter().for_each(|gate| gate.turn_away(sort));
+        }
+        withheld
+    }
+
+    /// The node to send a request to in place of `node`, if that is withheld. What is no operation passes everywhere.
+    fn admit(&self, route: Route, node: usize, sort: Option<Sort>) -> Option<usize> {
+        let Some(sort) = sort else { return Some(node) };
+        let others = if route.is_bound() { 1 } else { self.count() };
+        let mut nodes = (node..node + others).map(|node| node % self.count());
+        nodes.find(|node| self.gates[*node].pass(sort))
     }
 
     fn number(&self, name: &str) -> Option<usize> {
@@ -85,22 +108,25 @@ impl Nodes {
         deadline: Instant,
         call: &Call,
         ticket: Option<Ticket>,
+        sort: Option<Sort>,
     ) -> Asked<Reply> {
         let late = if call.changes() { Late::Leave } else { Late::Cancel };
         let request = |client: Arc<NodeClient>| {
             let call = call.clone();
             async move { client.ask(call, ticket).await }
         };
-        self.ask(route, draw, deadline, late, request).await
+        self.ask(route, draw, deadline, late, sort, request).await
     }
 
-    /// Makes `call` on one node after another, as `route` leads, until one answers or `deadline` passes.
+    /// Makes `call` on one node after another, as `route` and the gates lead, until one answers or `deadline` passes.
+    /// What has no `sort` is no operation, and no gate is shut to it.
     pub async fn ask<T, F>(
         &self,
         route: Route,
         draw: u64,
         deadline: Instant,
         late: Late,
+        sort: Option<Sort>,
         call: impl Fn(Arc<NodeClient>) -> F,
     ) -> Asked<T>
     where
@@ -108,7 +134,8 @@ impl Nodes {
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
         let began = Instant::now();
-        let mut node = route.first(&self.belief, draw);
+        let first = route.first(&self.belief, draw);
+        let Some(mut node) = self.admit(route, first, sort) else { return self.withheld(first, false) };
         let mut open = false;
         // Ends: `Route::next` allows so many attempts and no more.
         for attempt in 1.. {
@@ -131,7 +158,10 @@ impl Nodes {
             match route.next(attempt, node, &failure, hint).filter(|_| in_time) {
                 Some(detour) if Instant::now() + detour.pause < deadline => {
                     sleep(detour.pause).await;
-                    node = detour.node;
+                    match self.admit(route, detour.node, sort) {
+                        Some(next) => node = next,
+                        None => return self.withheld(node, open),
+                    }
                 }
                 _ => {
                     let error = describe(&failure, attempt, open);
@@ -141,6 +171,11 @@ impl Nodes {
             }
         }
         unreachable!("the attempts are counted by the route")
+    }
+
+    fn withheld<T>(&self, node: usize, open: bool) -> Asked<T> {
+        let error = format!("withheld from {}: not sent", self.name(node));
+        Asked { node, result: Err(NoAnswer { open, session_lost: false, error }) }
     }
 
     fn give_up<T>(&self, node: usize, request: JoinHandle<T>, late: Late) {

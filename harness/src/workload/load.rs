@@ -22,6 +22,7 @@ use super::user::{self, Process};
 use super::{last_reads, set_up};
 use crate::history::{Op, OpType, Recorder, monotonic_ns};
 use crate::scenario::{Workload, stream};
+use crate::system::gates::Gates;
 
 /// Numbers of a load that runs.
 #[derive(Debug, Default)]
@@ -30,6 +31,7 @@ pub struct Counters {
     fail: AtomicU64,
     info: AtomicU64,
     pub(super) shed: AtomicU64,
+    pub(super) withheld: AtomicU64,
     /// When the newest write that has succeeded was invoked.
     write_began_ns: AtomicU64,
 }
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub info: u64,
     /// Operations that never started, since too many of their client were under way.
     pub shed: u64,
+    /// Operations that never started, since every node that they might ask was withheld from them.
+    pub withheld: u64,
 }
 
 /// What the users of a load share.
@@ -72,15 +76,16 @@ pub struct Load {
 
 impl Load {
     /// Does what must be done before the load, and begins it; must be called within a tokio runtime. `addresses` are
-    /// those of the clients' links. Fails, with the reason, when the nodes will not have it set up.
+    /// those of the clients' links, `gates` say what may be sent there. Fails, with the reason, when the nodes will not have it set up.
     pub async fn start(
         workload: &Workload,
         seed: u64,
         addresses: &[(String, SocketAddr)],
+        gates: &Gates,
         recorder: Arc<Recorder>,
     ) -> Result<Load, String> {
         assert!(!addresses.is_empty(), "a load needs nodes");
-        let nodes = Arc::new(Nodes::new(addresses, workload.connections));
+        let nodes = Arc::new(Nodes::new(addresses, workload.connections, gates));
         let (stop, stopped) = watch::channel(false);
         let yard = Arc::new(Yard {
             sessions: Sessions::prepare(&nodes),
@@ -190,6 +195,7 @@ impl Counters {
             fail: read(&self.fail),
             info: read(&self.info),
             shed: read(&self.shed),
+            withheld: read(&self.withheld),
         }
     }
 

@@ -73,11 +73,16 @@ impl Route {
         }
     }
 
+    /// Whether it asks one node and no other: what that node makes of it is the point.
+    pub fn is_bound(&self) -> bool {
+        matches!(self.placement, Placement::Pinned | Placement::Node(_))
+    }
+
     /// After the failure of request number `attempt` (from 1), which went to `asked`. `None`: leave it there.
     ///
-    /// Who is pinned to a node asks it once: what that node makes of it is the point of being pinned.
+    /// Who is pinned to a node asks it once.
     pub fn next(&self, attempt: u32, asked: usize, failure: &Failure, hint: Option<usize>) -> Option<Detour> {
-        if matches!(self.placement, Placement::Pinned | Placement::Node(_)) || attempt >= ATTEMPTS_MAX {
+        if self.is_bound() || attempt >= ATTEMPTS_MAX {
             return None;
         }
         let pause = PAUSE_MIN.saturating_mul(1 << (attempt - 1).min(16)).min(PAUSE_MAX);

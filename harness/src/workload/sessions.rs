@@ -53,7 +53,7 @@ async fn keep_opening(nodes: Arc<Nodes>, mut draw: u64, sender: mpsc::Sender<u64
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let open =
             |client: Arc<crate::system::client::NodeClient>| async move { client.open_session().await };
-        match nodes.ask(route, draw, deadline, Late::Cancel, open).await.result {
+        match nodes.ask(route, draw, deadline, Late::Cancel, None, open).await.result {
             // Waits while enough are ready.
             Ok(session) => {
                 if sender.send(session).await.is_err() {

@@ -30,7 +30,7 @@ pub async fn set_up(yard: &Yard, txn: Txn) -> Result<(), String> {
     let (call, mut draw) = (Call::Txn(txn), 0);
     loop {
         let until = deadline.min(Instant::now() + REQUEST_LIMIT);
-        match yard.nodes.carry_out(route, draw, until, &call, ticket).await.result {
+        match yard.nodes.carry_out(route, draw, until, &call, ticket, None).await.result {
             Ok(reply) => {
                 let exists = || "the load could not be set up: its keys exist already".to_owned();
                 return reply.txn().succeeded.then_some(()).ok_or_else(exists);

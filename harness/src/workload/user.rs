@@ -18,6 +18,7 @@ use super::route::Route;
 use crate::history::{Op, OpType, Process as ProcessName};
 use crate::scenario::{Pacing, Placement};
 use crate::system::client::Ticket;
+use crate::system::gates::Sort;
 
 /// Operations of one client under way at a time; beyond it they are shed, and counted.
 pub const OUTSTANDING_PER_CLIENT_MAX: usize = 256;
@@ -60,6 +61,9 @@ async fn live_open(yard: Arc<Yard>, route: Route, generator: Generator, stopped:
                 () = sleep_until(at) => break,
             }
         }
+        if is_withheld(&yard, route, &arrival) {
+            continue;
+        }
         if under_way.len() >= OUTSTANDING_PER_CLIENT_MAX {
             yard.counters.shed.fetch_add(1, Ordering::Relaxed);
             continue;
@@ -84,9 +88,24 @@ async fn live_closed(yard: Arc<Yard>, route: Route, generator: Generator, stoppe
             () = &mut stopped => return,
             () = sleep_until(at) => {}
         }
+        if is_withheld(&yard, route, &arrival) {
+            continue;
+        }
         let alive = operate(yard.clone(), route, process, arrival).await;
         process = alive.unwrap_or_else(|| yard.new_process());
     }
+}
+
+fn is_withheld(yard: &Yard, route: Route, arrival: &Arrival) -> bool {
+    let withheld = yard.nodes.withhold(route, arrival.draw, sort(&*arrival.operation));
+    if withheld {
+        yard.counters.withheld.fetch_add(1, Ordering::Relaxed);
+    }
+    withheld
+}
+
+fn sort(operation: &dyn Operation) -> Sort {
+    if operation.changes() { Sort::Write } else { Sort::Read }
 }
 
 /// A panic in an operation is ours, and ends the load.
@@ -191,7 +210,7 @@ async fn converse(
     draw: u64,
 ) -> (End, Option<usize>) {
     let deadline = Instant::now() + yard.timeout;
-    let (mut reply, mut node, mut changed) = (None, None, false);
+    let (mut reply, mut node, mut changed, sort) = (None, None, false, Some(sort(operation)));
     // Ends: an operation is a few calls long.
     loop {
         let call = match operation.next(reply, &yard.lore) {
@@ -202,7 +221,7 @@ async fn converse(
         assert!(!changed, "a second change in one operation, under the same ticket: {operation:?}");
         changed = call.changes();
         let ticket = ticket.filter(|_| changed);
-        let asked = yard.nodes.carry_out(route, draw, deadline, &call, ticket).await;
+        let asked = yard.nodes.carry_out(route, draw, deadline, &call, ticket, sort).await;
         node = Some(asked.node);
         match asked.result {
             Ok(answer) => reply = Some(answer),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mkraft_harness::history::{Ended, History, Operation, Recorder};
 use mkraft_harness::scenario::Workload;
+use mkraft_harness::system::gates::Gates;
 use mkraft_harness::workload::{Load, Snapshot};
 
 use super::{Fakes, Manner};
@@ -22,7 +23,8 @@ pub fn run(workload: &Workload, manners: &[Manner], done: impl Fn(&Fakes, Snapsh
     let (fakes, snapshot, unread) = runtime.block_on(async {
         let fakes = Fakes::start(manners).await;
         let recorder = Arc::new(Recorder::create(&path).unwrap());
-        let mut load = Load::start(workload, 42, &fakes.addresses, recorder.clone()).await.unwrap();
+        let mut load =
+            Load::start(workload, 42, &fakes.addresses, &Gates::default(), recorder.clone()).await.unwrap();
         let began = Instant::now();
         while !done(&fakes, load.snapshot()) {
             assert!(began.elapsed() < DEADLINE, "never came to its end: {:?}", load.snapshot());

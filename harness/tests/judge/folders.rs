@@ -157,3 +157,19 @@ fn every_report_of_a_kept_run_tells_what_does_not_hold() {
         );
     }
 }
+
+#[test]
+fn the_time_line_shows_gaps_of_service_and_when_no_quorum_was_whole() {
+    for (name, drawn) in [
+        ("objectives", "no service, +0.210 s to +0.408 s"),
+        ("objectives-open", "no quorum was whole, +0.200 s to +0.645 s"),
+    ] {
+        let copy = copy(&kept().into_iter().find(|folder| folder.ends_with(name)).unwrap());
+        let run = RunFolder::new(copy.path());
+        report::write_all(&run, &judge(&run).unwrap()).unwrap();
+        let page = fs::read_to_string(run.report()).unwrap();
+        assert!(page.contains(drawn), "{name} does not show {drawn:?}");
+        let line = report::line(&judge(&run).unwrap().results);
+        assert!(line.contains(" leaders=2 service=") && line.contains(" serves=kill:"), "{line}");
+    }
+}

@@ -694,7 +694,7 @@ fn world(seed: u64, bug: Option<Bug>, sudden: bool, changing: bool) -> Run {
     let scenario = format!(
         "# Nothing is wrong.\nname: lawful\nduration: 1s\ncluster: {{ nodes: 3{} }}\nworkload:\n  kind: register\n  \
          rate: 1000\n  mix: {{ read: 1, write: 1, cas: 1 }}\nfaults: {faults}\nexpect: {{ ok-min: 3, \
-         leader-changes-min: 0, recovers-within: 1s }}\n",
+         leader-changes-min: 0, leader-changes-max: 1000, recovers-within: 1s }}\n",
         if changing { ", spares: 1" } else { "" }
     );
     let World { mut lines, history, plan, .. } = world;

@@ -16,7 +16,7 @@ pub fn pinned(scenario: &Scenario, plan: &Plan) -> Scenario {
         leader_changes_min: 0,
         snapshots_installed_min: 0,
         config_changes_min: 0,
-        ..scenario.expect
+        ..scenario.expect.clone()
     };
     let (name, faults) = (format!("{}-shrunk", scenario.name), Faults::Rules(plan.rules()));
     let mut pinned = Scenario { name, faults, expect, ..scenario.clone() };

@@ -1,0 +1,383 @@
+//! Faults of processes and of the load on real nodes: each lands, seen from outside, and heals.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mkraft_harness::cluster::{Cluster, Ending, Layout, NodeState, Status, Wiring};
+use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
+use mkraft_harness::nemesis::{self, Book, Means};
+use mkraft_harness::scenario::{Plan, Scenario};
+use mkraft_harness::system::gates::Sort;
+use mkraft_harness::system::{Mkraft, Settings};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+const HARNESS: &str = env!("CARGO_BIN_EXE_mkraft-harness");
+const DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(2);
+const SIGKILL: Status = Status::Signal(9);
+
+struct Scene {
+    folder: TempDir,
+    cluster: Arc<Cluster>,
+}
+
+/// The node beside this harness, built if it is not there or out of date.
+fn node_program() -> PathBuf {
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "mkraft-node"]).status();
+    assert!(built.unwrap().success(), "the node does not build");
+    Path::new(HARNESS).with_file_name("mkraft-node")
+}
+
+/// Three nodes that serve. `next` makes the binary to which they can be upgraded, in a folder.
+async fn scene(next: impl FnOnce(&Path) -> Option<PathBuf>) -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let system = Mkraft::find(Some(&node_program())).await.unwrap();
+    let next = match next(folder.path()) {
+        Some(path) => Some(Mkraft::find(Some(&path)).await.unwrap()),
+        None => None,
+    };
+    let settings = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
+    let guard = PathBuf::from(HARNESS);
+    let layout = Layout { guard, next, ..Layout::new(3, settings, folder.path(), Wiring::Linked) };
+    let cluster = Arc::new(Cluster::start(system, &layout).await.unwrap());
+    let scene = Scene { folder, cluster };
+    scene.serves().await;
+    scene
+}
+
+/// The same program in other bytes.
+fn another_build(folder: &Path) -> Option<PathBuf> {
+    let next = folder.join("mkraft-node-next");
+    fs::copy(node_program(), &next).unwrap();
+    fs::OpenOptions::new().append(true).open(&next).unwrap().write_all(b"next").unwrap();
+    Some(next)
+}
+
+type Lines = Arc<Mutex<Vec<(OpType, String, Strike)>>>;
+
+/// A nemesis that carries out some lines of a scenario.
+struct Suffering {
+    lines: Lines,
+    stop: watch::Sender<bool>,
+    nemesis: JoinHandle<Vec<nemesis::Left>>,
+}
+
+impl Scene {
+    async fn serves(&self) {
+        let all_answer = || async {
+            let status = self.cluster.status().await;
+            status.len() == 3
+                && status.values().all(|status| status.as_ref().is_ok_and(|status| status.applied > 0))
+        };
+        let deadline = Instant::now() + DEADLINE;
+        while !(all_answer().await && self.cluster.leader().await.is_some()) {
+            assert!(Instant::now() < deadline, "{:?}", self.cluster.status().await);
+            sleep(POLL).await;
+        }
+    }
+
+    fn suffers(&self, faults: &[&str]) -> Suffering {
+        let rules: String = faults.iter().map(|fault| format!("  - {{ {fault} }}\n")).collect();
+        let head = "# A test.\nname: test\nduration: 2h\nworkload: { kind: register }\nfaults:\n";
+        let scenario = Scenario::parse("test.yaml", &format!("{head}{rules}"));
+        let plan = Plan::of(&scenario.unwrap_or_else(|error| panic!("{error}")), 7);
+        let lines = Lines::default();
+        let book: Book = {
+            let lines = Arc::clone(&lines);
+            Arc::new(move |kind, f, strike| {
+                lines.lock().unwrap().push((kind, f.to_string(), strike));
+                Ok(())
+            })
+        };
+        let (stop, stopped) = watch::channel(false);
+        let means = Means::new(Arc::clone(&self.cluster), book);
+        let nemesis = async move {
+            let run = nemesis::run(&plan, Instant::now(), &means, stopped);
+            timeout(DEADLINE, run).await.unwrap().unwrap()
+        };
+        Suffering { lines, stop, nemesis: tokio::spawn(nemesis) }
+    }
+
+    fn pid(&self, node: &str) -> u32 {
+        self.cluster.node(node).starts().last().unwrap().pid
+    }
+
+    fn endings(&self, node: &str) -> Vec<Ending> {
+        self.cluster.endings().into_iter().filter(|ending| ending.node == node).collect()
+    }
+
+    async fn close(self) {
+        Arc::into_inner(self.cluster).unwrap().close().await.unwrap();
+    }
+}
+
+impl Suffering {
+    /// The `info` line of this kind.
+    async fn told(&self, f: &str) -> Strike {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let found = {
+                let lines = self.lines.lock().unwrap();
+                lines.iter().find(|(kind, found, _)| *kind == OpType::Info && found == f).cloned()
+            };
+            if let Some((_, _, strike)) = found {
+                return strike;
+            }
+            assert!(Instant::now() < deadline, "no {f}: {:#?}", self.lines.lock().unwrap());
+            sleep(POLL).await;
+        }
+    }
+
+    async fn installed(&self, f: &str) -> Strike {
+        let strike = self.told(f).await;
+        assert_eq!(strike.outcome, Some(StrikeOutcome::Installed), "{f}: {}", strike.detail);
+        strike
+    }
+
+    async fn ends(self) {
+        assert!(timeout(DEADLINE, self.nemesis).await.unwrap().unwrap().is_empty());
+        drop(self.stop);
+    }
+}
+
+/// The state letter of each thread.
+fn states(pid: u32) -> BTreeSet<char> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stat = |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("stat")).ok();
+    let letter = |stat: String| stat.rsplit_once(") ")?.1.chars().next();
+    tasks.filter_map(stat).filter_map(letter).collect()
+}
+
+/// The number before `word`.
+fn number(detail: &str, word: &str) -> u64 {
+    let words: Vec<&str> = detail.split(' ').collect();
+    let at = words.iter().position(|found| *found == word);
+    at.and_then(|at| words[at - 1].parse().ok()).unwrap_or_else(|| panic!("no number of {word} in: {detail}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_pauses_stops_and_restarts_are_what_they_say_and_heal() {
+    let scene = scene(|_| None).await;
+    let pid = scene.pid("n2");
+    let run = scene.suffers(&["at: 0s, pause: n2, for: 500ms"]);
+    run.installed("pause").await;
+    assert_eq!(states(pid), ['T'].into());
+    run.installed("heal").await;
+    assert!(!states(pid).contains(&'T'));
+    run.ends().await;
+    let cases = [
+        ("at: 0s, kill: n2, down: 100ms", "kill", SIGKILL),
+        ("at: 0s, stop: n2, down: 100ms", "stop", Status::Code(0)),
+        ("at: 0s, restart: n2", "restart", Status::Code(0)),
+    ];
+    for (count, (fault, f, status)) in (1..).zip(cases) {
+        let run = scene.suffers(&[fault]);
+        run.installed(f).await;
+        run.installed("heal").await;
+        run.ends().await;
+        let endings = scene.endings("n2");
+        assert_eq!((endings.len(), endings[count - 1].status), (count, status), "{fault}");
+        assert_eq!(scene.cluster.node("n2").state(), NodeState::Running, "{fault}");
+        scene.serves().await;
+    }
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_node_is_seen_stopped_and_running_in_turn_and_then_runs_on() {
+    let scene = scene(|_| None).await;
+    let pid = scene.pid("n1");
+    let run = scene.suffers(&["at: 0s, slow: n1, for: 2s, stopped: 20ms, running: 20ms"]);
+    run.installed("slow").await;
+    assert_eq!(scene.cluster.node("n1").state(), NodeState::Slow);
+    // Both are seen again and again: here three times each.
+    let deadline = Instant::now() + Duration::from_millis(1_800);
+    for turn in 0..3 {
+        for stopped in [true, false] {
+            while (states(pid) == ['T'].into()) != stopped {
+                assert!(Instant::now() < deadline, "turn {turn}: never seen with stopped = {stopped}");
+                sleep(Duration::from_micros(500)).await;
+            }
+        }
+    }
+    let heal = run.installed("heal").await;
+    let stops = number(&heal.detail, "times");
+    // 50, on a machine that does nothing else.
+    assert!((10..=51).contains(&stops), "{}", heal.detail);
+    let until = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < until {
+        assert!(!states(pid).contains(&'T'), "stopped after it was healed");
+        sleep(POLL).await;
+    }
+    run.ends().await;
+    assert_eq!(scene.pid("n1"), pid);
+    scene.serves().await;
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_slow_can_be_killed_and_what_is_down_is_not_steadied() {
+    let scene = scene(|_| None).await;
+    let run = scene.suffers(&["at: 0s, slow: n1, for: 1s", "at: 500ms, kill: n1, down: 1s"]);
+    let overtaken = run.told("heal").await;
+    assert_eq!(
+        (overtaken.step, overtaken.outcome),
+        (Some(0), Some(StrikeOutcome::Skipped)),
+        "{}",
+        overtaken.detail
+    );
+    run.ends().await;
+    assert_eq!(scene.endings("n1").len(), 1);
+    scene.serves().await;
+    assert!(!states(scene.pid("n1")).contains(&'T'));
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loop_kills_again_and_again_by_itself_and_leaves_the_node_running() {
+    let scene = scene(|_| None).await;
+    let faults = ["at: 0s, crash-loop: n3, for: 2s, up: 100ms", "at: 1s, kill: n3", "at: 1s, pause: n3"];
+    let run = scene.suffers(&faults);
+    run.installed("crash-loop").await;
+    assert_eq!(scene.cluster.node("n3").state(), NodeState::CrashLoop);
+    let heal = run.installed("heal").await;
+    let kills = number(&heal.detail, "times") as usize;
+    assert!(kills >= 5, "{}", heal.detail);
+    for other in ["kill", "pause"] {
+        let skipped = run.told(other).await;
+        assert_eq!(skipped.detail, "nothing to strike: n3 is CrashLoop");
+    }
+    run.ends().await;
+    let endings = scene.endings("n3");
+    assert_eq!(endings.len(), kills);
+    assert!(endings.iter().all(|ending| ending.status == SIGKILL && ending.expected), "{endings:#?}");
+    assert_eq!(scene.cluster.node("n3").start_count() as usize, kills + 1);
+    scene.serves().await;
+    assert_eq!(scene.endings("n3").len(), kills, "one more after it was healed");
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_restarts_one_node_after_the_other_and_waits_for_those_that_are_away() {
+    let scene = scene(|_| None).await;
+    // Without n2 the roll may stop none of the others.
+    let run = scene.suffers(&["at: 0s, kill: n2, down: 2s", "at: 500ms, roll: all"]);
+    let roll = run.installed("roll").await;
+    assert_eq!(roll.nodes, ["n1", "n2", "n3"]);
+    run.ends().await;
+    let endings: Vec<(String, Status)> =
+        scene.cluster.endings().into_iter().map(|ending| (ending.node, ending.status)).collect();
+    let stopped = |node: &str| (node.to_owned(), Status::Code(0));
+    let expected = [("n2".to_owned(), SIGKILL), stopped("n1"), stopped("n2"), stopped("n3")];
+    assert_eq!(endings, expected);
+    assert_eq!(roll.detail.matches("had applied").count(), 3, "{}", roll.detail);
+    scene.serves().await;
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_is_seen_in_what_the_processes_run_and_outlives_them() {
+    let scene = scene(another_build).await;
+    let next = scene.folder.path().join("mkraft-node-next");
+    let runs_next = |node: &str| {
+        let program = fs::read_link(format!("/proc/{}/exe", scene.pid(node))).unwrap();
+        (program == fs::canonicalize(&next).unwrap(), scene.cluster.node(node).starts().last().unwrap().next)
+    };
+    let run = scene.suffers(&["at: 0s, upgrade: n2"]);
+    run.installed("upgrade").await;
+    run.ends().await;
+    assert_eq!(["n1", "n2", "n3"].map(runs_next), [(false, false), (true, true), (false, false)]);
+
+    let run = scene.suffers(&["at: 0s, kill: all, down: 0s"]);
+    run.installed("heal").await;
+    run.ends().await;
+    scene.serves().await;
+    assert_eq!(["n1", "n2", "n3"].map(runs_next), [(false, false), (true, true), (false, false)]);
+
+    let run = scene.suffers(&["at: 0s, upgrade: all"]);
+    assert_eq!(run.installed("upgrade").await.nodes, ["n1", "n3"], "n2 is left alone");
+    run.ends().await;
+    let run = scene.suffers(&["at: 0s, upgrade: leader"]);
+    assert_eq!(run.told("upgrade").await.detail, "every node runs the next binary already");
+    run.ends().await;
+    scene.serves().await;
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_binary_that_is_none_stops_the_upgrade_at_the_first_node() {
+    let scene = scene(|folder| {
+        let script = folder.join("next");
+        fs::write(&script, "#!/bin/sh\n[ \"$1\" = --version ] && echo next 2 && exit\nexec sleep 100\n")
+            .unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        Some(script)
+    })
+    .await;
+    let run = scene.suffers(&["at: 0s, upgrade: all"]);
+    let strike = run.told("upgrade").await;
+    assert_eq!((strike.outcome, strike.nodes), (Some(StrikeOutcome::Indeterminate), vec!["n1".into()]));
+    assert!(strike.detail.contains("runs a program with digest"), "{}", strike.detail);
+    run.ends().await;
+    assert_eq!(["n1", "n2", "n3"].map(|node| scene.cluster.node(node).start_count()), [2, 1, 1]);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_ends_with_the_load_and_says_how_far_it_came() {
+    let scene = scene(|_| None).await;
+    let run = scene.suffers(&["at: 0s, kill: n3, down: 1h", "at: 500ms, roll: all"]);
+    run.installed("kill").await;
+    let deadline = Instant::now() + DEADLINE;
+    while !run.lines.lock().unwrap().iter().any(|(_, f, _)| f == "roll") {
+        assert!(Instant::now() < deadline);
+        sleep(POLL).await;
+    }
+    run.stop.send_replace(true);
+    let strike = run.told("roll").await;
+    assert_eq!((strike.outcome, strike.nodes.len()), (Some(StrikeOutcome::Skipped), 0), "{}", strike.detail);
+    assert!(strike.detail.ends_with("when the load ended"), "{}", strike.detail);
+    let left = timeout(DEADLINE, run.nemesis).await.unwrap().unwrap();
+    assert!(left.is_empty());
+    assert_eq!(scene.endings("n1").len() + scene.endings("n2").len(), 0);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_heal_ends_what_goes_on() {
+    let scene = scene(|_| None).await;
+    let faults =
+        ["at: 0s, slow: n1, for: 1h", "at: 0s, crash-loop: n2, for: 1h", "at: 0s, withhold: n3, for: 1h"];
+    let run = scene.suffers(&faults);
+    for f in ["slow", "crash-loop", "withhold"] {
+        run.installed(f).await;
+    }
+    let gate = scene.cluster.gates().of("n3");
+    assert!(!gate.is_open(Sort::Read) && !gate.is_open(Sort::Write));
+    run.stop.send_replace(true);
+    let left = timeout(DEADLINE, run.nemesis).await.unwrap().unwrap();
+    let lines = Arc::clone(&run.lines);
+    let book: Book = Arc::new(move |kind, f, strike| {
+        lines.lock().unwrap().push((kind, f.to_string(), strike));
+        Ok(())
+    });
+    let means = Means::new(Arc::clone(&scene.cluster), book);
+    let outcome = nemesis::heal_all(&means, left).await.unwrap();
+    drop(means);
+    let (_, _, told) = run.lines.lock().unwrap().last().unwrap().clone();
+    assert_eq!((outcome, &told.nodes[..]), (StrikeOutcome::Installed, &["n1".into(), "n2".into()][..]));
+    assert!(gate.is_open(Sort::Read) && gate.is_open(Sort::Write));
+    assert!(scene.cluster.states().values().all(|state| *state == NodeState::Running));
+    scene.serves().await;
+    scene.close().await;
+}
