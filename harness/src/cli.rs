@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::check::models::Model;
 use crate::scenario::{Plan, Scenario, ScenarioError};
-use crate::{bench, judging, run};
+use crate::{bench, judging, reproduce, run};
 
 /// The seed where none is given.
 pub const SEED_DEFAULT: u64 = 0;
@@ -89,6 +89,10 @@ enum Command {
     Export(ExportArgs),
     /// Tells what a run folder was judged to be
     Report(ReportArgs),
+    /// Runs the recorded plan of a run again, and tells how often it shows the same
+    Replay(ReplayArgs),
+    /// Finds a smaller scenario that shows what a violated run showed
+    Shrink(ShrinkArgs),
     /// Measures a cluster of its own: writes a second, and how long they take
     Bench(BenchArgs),
     /// Lists the scenarios of a folder: name, length, nodes, claim
@@ -104,6 +108,8 @@ impl Command {
             Command::Check(args) => judging::check(&args),
             Command::Export(args) => judging::export(&args),
             Command::Report(args) => judging::report(&args),
+            Command::Replay(args) => reproduce::replay(&args),
+            Command::Shrink(args) => reproduce::shrink(&args),
             Command::Bench(args) => bench::run(&args),
             Command::List(args) => list(&args),
             Command::Validate(args) => validate(&args),
@@ -168,6 +174,45 @@ pub struct ReportArgs {
     /// Tells every finding of every check, not only root causes
     #[arg(long, conflicts_with = "line")]
     pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A run folder
+    pub run: PathBuf,
+    /// So many tries, of which the violated ones are kept, and the first one of each other outcome
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub times: u32,
+    /// Where the run folders go
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub out: PathBuf,
+    /// The node's program [default: that of the run, else mkraft-node beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+    /// The program that `upgrade` starts in its place [default: that of the run]
+    #[arg(long, value_name = "PATH")]
+    pub node_next: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShrinkArgs {
+    /// The folder of a run that was violated
+    pub run: PathBuf,
+    /// How long it may take
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub minutes: u32,
+    /// Tries at a time; each is a cluster of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub jobs: u32,
+    /// Where the smaller scenario is written [default: NAME-shrunk.yaml beside the run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The node's program [default: that of the run, else mkraft-node beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+    /// The program that `upgrade` starts in its place [default: that of the run]
+    #[arg(long, value_name = "PATH")]
+    pub node_next: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

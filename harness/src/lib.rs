@@ -9,6 +9,7 @@ pub mod history;
 pub mod judging;
 pub mod nemesis;
 pub mod report;
+mod reproduce;
 pub mod run;
 pub mod scenario;
 pub mod system;

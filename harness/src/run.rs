@@ -15,15 +15,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use self::course::Course;
-use self::interrupt::Interrupt;
-use crate::check::Overall;
+pub use self::interrupt::Interrupt;
+pub use self::prepare::{PrepareError, adopt};
+use crate::check::{Overall, Results};
 use crate::cli::{self, Exit, RunArgs};
 use crate::cluster::{self, Cluster, Layout, Wiring};
 use crate::collect::{Collection, collect};
 use crate::history::Recorder;
-use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, RunFolder, RunInfo};
+use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, Origin, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
-use crate::scenario::{FaultKind, Faults, Plan, Rule, Scenario};
+use crate::scenario::{Faults, Plan, Rule, Scenario};
 use crate::system::{Mkraft, Settings};
 
 /// Runs each scenario in turn; the exit is the worst of them.
@@ -33,8 +34,11 @@ pub fn run(args: &RunArgs) -> io::Result<Exit> {
         return Ok(exit);
     }
     if args.node_next.is_none() {
-        let needing =
-            args.scenarios.iter().zip(&scenarios).filter(|(_, scenario)| upgrades(scenario, args.seed));
+        let needing = args
+            .scenarios
+            .iter()
+            .zip(&scenarios)
+            .filter(|(_, scenario)| Plan::of(scenario, args.seed).upgrades());
         let needing: Vec<&PathBuf> = needing.map(|(path, _)| path).collect();
         for path in &needing {
             writeln!(
@@ -52,13 +56,6 @@ pub fn run(args: &RunArgs) -> io::Result<Exit> {
     // Requests that no node will ever answer may still wait.
     runtime.shutdown_background();
     exit
-}
-
-fn upgrades(scenario: &Scenario, seed: u64) -> bool {
-    Plan::of(scenario, seed)
-        .steps
-        .iter()
-        .any(|step| step.fault().is_some_and(|(kind, _)| kind == FaultKind::Upgrade))
 }
 
 /// `file:line` of the first `upgrade:` in a scenario that has one, as far as the file still says so.
@@ -89,8 +86,18 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
         if interrupt.came() {
             break;
         }
-        let (next, interrupt) = (next.as_ref(), interrupt.clone());
-        done.push(Run { scenario, args, system: &system, next, interrupt }.carry_out().await?);
+        let run = Run {
+            scenario,
+            plan: Plan::of(scenario, args.seed),
+            seed: args.seed,
+            out: &args.out,
+            system: &system,
+            next: next.as_ref(),
+            interrupt: interrupt.clone(),
+            replay_of: None,
+            aloud: true,
+        };
+        done.push(run.carry_out().await?);
     }
     if scenarios.len() > 1 {
         sum_up(&done, scenarios.len())?;
@@ -99,39 +106,50 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
     Ok(cli::worst(done.iter().map(|done| done.exit).chain(missing)))
 }
 
-/// One scenario with one seed.
-struct Run<'a> {
-    scenario: &'a Scenario,
-    args: &'a RunArgs,
-    system: &'a Mkraft,
-    next: Option<&'a Mkraft>,
-    interrupt: Interrupt,
+/// One scenario with one seed, and the plan of both or one that was recorded.
+pub struct Run<'a> {
+    pub scenario: &'a Scenario,
+    pub plan: Plan,
+    pub seed: u64,
+    /// Where its folder goes.
+    pub out: &'a Path,
+    pub system: &'a Mkraft,
+    /// What `upgrade` starts in its place.
+    pub next: Option<&'a Mkraft>,
+    pub interrupt: Interrupt,
+    /// The run that it is to repeat.
+    pub replay_of: Option<Origin>,
+    /// Tells how it goes, and its report; else the folder alone has them.
+    pub aloud: bool,
 }
 
 /// What became of a run.
-struct Done {
-    name: String,
+pub struct Done {
+    pub name: String,
     /// None when there is none.
-    folder: Option<PathBuf>,
-    exit: Exit,
+    pub folder: Option<PathBuf>,
+    pub exit: Exit,
+    /// None when it could not be judged.
+    pub results: Option<Results>,
 }
 
 impl Run<'_> {
-    async fn carry_out(&self) -> io::Result<Done> {
-        let (name, seed) = (&self.scenario.name, self.args.seed);
-        let plan = Plan::of(self.scenario, seed);
-        let prepared = prepare::prepare(&self.args.out, self.scenario, seed, &plan);
-        let folder = match prepared {
+    pub async fn carry_out(&self) -> io::Result<Done> {
+        let (name, seed) = (&self.scenario.name, self.seed);
+        let done = |folder, exit, results| Done { name: name.clone(), folder, exit, results };
+        let folder = match prepare::prepare(self.out, self.scenario, seed, &self.plan) {
             Ok(folder) => folder,
-            Err(error) => return Ok(Done { name: name.clone(), folder: None, exit: failed(&error)? }),
+            Err(error) => return Ok(done(None, failed(&error)?, None)),
         };
-        let mut errors = anstream::stderr();
-        writeln!(errors, "{name}, seed {seed}: {}", self.scenario.claim)?;
-        let exit = match self.fill(&folder, &plan).await {
-            Ok(collection) => judge(&folder, collection.as_ref())?,
-            Err(error) => failed(error.as_ref())?,
+        if self.aloud {
+            writeln!(anstream::stderr(), "{name}, seed {seed}: {}", self.scenario.claim)?;
+        }
+        let (exit, results) = match self.fill(&folder).await {
+            // Judging computes without a pause: other runs of this process go on meanwhile.
+            Ok(collection) => tokio::task::block_in_place(|| self.judge(&folder, collection.as_ref()))?,
+            Err(error) => (failed(error.as_ref())?, None),
         };
-        Ok(Done { name: name.clone(), folder: Some(folder.root().to_owned()), exit })
+        Ok(done(Some(folder.root().to_owned()), exit, results))
     }
 
     /// Runs the cluster and leaves in the folder all that a verdict needs. Fails only when the folder cannot be
@@ -139,7 +157,6 @@ impl Run<'_> {
     async fn fill(
         &self,
         folder: &RunFolder,
-        plan: &Plan,
     ) -> Result<Option<Collection>, Box<dyn std::error::Error + Send + Sync>> {
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let recorder = Arc::new(Recorder::create(&folder.history())?);
@@ -162,7 +179,7 @@ impl Run<'_> {
         match Cluster::start(self.system.clone(), &layout).await {
             Ok(cluster) => {
                 let cluster = Arc::new(cluster);
-                course::conduct(self, plan, &cluster, &recorder, &mut course).await;
+                course::conduct(self, &cluster, &recorder, &mut course).await;
                 let collected = collect(&cluster).await;
                 nodes = cluster.nodes().iter().map(|node| node_run(node)).collect();
                 course.notes.extend(collected.troubles());
@@ -178,7 +195,7 @@ impl Run<'_> {
         }
         recorder.flush()?;
         folder.write_info(&self.info(started, nodes, &course, recorder.lines()))?;
-        for note in &course.notes {
+        for note in course.notes.iter().filter(|_| self.aloud) {
             writeln!(anstream::stderr(), "note: {note}")?;
         }
         Ok(collection)
@@ -188,14 +205,14 @@ impl Run<'_> {
     fn drawn(&self) -> Vec<String> {
         match &self.scenario.faults {
             Faults::Rules(_) => Vec::new(),
-            Faults::Swarm => self.scenario.drawn(self.args.seed).iter().map(Rule::to_string).collect(),
+            Faults::Swarm => self.scenario.drawn(self.seed).iter().map(Rule::to_string).collect(),
         }
     }
 
     fn info(&self, started: String, nodes: Vec<NodeRun>, course: &Course, history_lines: u64) -> RunInfo {
         RunInfo {
             scenario: self.scenario.name.clone(),
-            seed: self.args.seed,
+            seed: self.seed,
             harness_version: env!("CARGO_PKG_VERSION").to_owned(),
             node_version: self.system.version.clone(),
             node_binary: binary(self.system),
@@ -211,27 +228,33 @@ impl Run<'_> {
             harness_failure: course.failure(),
             silent: course.silent.clone(),
             interrupted: self.interrupt.came(),
+            replay_of: self.replay_of.clone(),
         }
+    }
+
+    /// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
+    fn judge(
+        &self,
+        folder: &RunFolder,
+        collection: Option<&Collection>,
+    ) -> io::Result<(Exit, Option<Results>)> {
+        let results = match judging::judge(folder) {
+            Ok(judgement) => judgement.results,
+            Err(error) => return Ok((failed(&error)?, None)),
+        };
+        if self.aloud {
+            // The verdict is the exit code too, whether or not somebody reads along.
+            let _ = judging::tell(&results, folder);
+        }
+        if let Some(collection) = collection {
+            collection.keep_data(results.overall != Overall::Holds)?;
+        }
+        Ok((judging::exit(results.overall), Some(results)))
     }
 }
 
 fn binary(system: &Mkraft) -> Binary {
     Binary { path: system.program.display().to_string(), xxh3: system.digest.clone() }
-}
-
-/// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
-fn judge(folder: &RunFolder, collection: Option<&Collection>) -> io::Result<Exit> {
-    let judgement = match judging::judge(folder) {
-        Ok(judgement) => judgement,
-        Err(error) => return failed(&error),
-    };
-    // The verdict is the exit code too, whether or not somebody reads along.
-    let _ = judging::tell(&judgement.results, folder);
-    let overall = judgement.results.overall;
-    if let Some(collection) = collection {
-        collection.keep_data(overall != Overall::Holds)?;
-    }
-    Ok(judging::exit(overall))
 }
 
 /// How the processes of a node went, for the judge.
@@ -268,7 +291,7 @@ fn unasked_endings(cluster: &Cluster) -> Vec<String> {
 fn sum_up(done: &[Done], asked: usize) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "\n{} of {asked} scenarios ran:", done.len())?;
-    for Done { name, folder, exit } in done {
+    for Done { name, folder, exit, .. } in done {
         let folder = folder.as_ref().map_or("no run folder".to_owned(), |path| path.display().to_string());
         writeln!(out, "  {:<14} {name:<28} {folder}", format!("{exit:?}").to_lowercase())?;
     }

@@ -63,6 +63,10 @@ const ROOMS: &[Room] = &[
     // The judge has no access to the scene.
     Room { path: "harness/src/check", may_use: &["check", "history", "scenario"], never: OUTSIDE },
     Room { path: "harness/src/report", may_use: &["check", "history", "scenario", "report"], never: OUTSIDE },
+    // What to try next is decided without trying.
+    Room { path: "harness/src/reproduce/search.rs", may_use: &["scenario"], never: OUTSIDE },
+    Room { path: "harness/src/reproduce/smaller", may_use: &["scenario"], never: OUTSIDE },
+    Room { path: "harness/src/reproduce/rate.rs", may_use: &[], never: OUTSIDE },
     Room { path: "harness/src/cluster", may_use: &["cluster", "system"], never: &["mkraft_proto::v1"] },
     Room {
         path: "harness/src/nemesis",

@@ -53,6 +53,19 @@ pub struct RunInfo {
     pub silent: Vec<String>,
     /// A person ended the run before its time.
     pub interrupted: bool,
+    /// The run whose plan it was to repeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<Origin>,
+}
+
+/// Another run, wherever its folder may be now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The name of its folder.
+    pub folder: String,
+    /// As in its [`RunInfo`].
+    pub started: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -301,6 +314,7 @@ mod tests {
             harness_failure: None,
             silent: vec!["n2".into()],
             interrupted: false,
+            replay_of: Some(Origin { folder: "quickstart-7".into(), started: "2024-05-06T07:00:00Z".into() }),
         }
     }
 

@@ -60,13 +60,7 @@ impl Course {
 }
 
 /// Load and faults for the scenario's duration; then, whatever happened: heal, wait, read a last time.
-pub async fn conduct(
-    run: &Run<'_>,
-    plan: &Plan,
-    cluster: &Arc<Cluster>,
-    recorder: &Arc<Recorder>,
-    course: &mut Course,
-) {
+pub async fn conduct(run: &Run<'_>, cluster: &Arc<Cluster>, recorder: &Arc<Recorder>, course: &mut Course) {
     if let Err(why) = ready(cluster, &run.interrupt).await {
         return course.fail(why);
     }
@@ -78,7 +72,7 @@ pub async fn conduct(
     let means = Means::new(Arc::clone(cluster), book(recorder, &faults));
     let means = means.keeping(run.scenario.keep).hearing(Arc::clone(recorder));
     let workload = &run.scenario.workload;
-    let load = Load::start(workload, run.args.seed, &addresses, cluster.gates(), recorder.clone()).await;
+    let load = Load::start(workload, run.seed, &addresses, cluster.gates(), recorder.clone()).await;
     let load = match load {
         Ok(load) => load,
         Err(why) => return course.fail(why),
@@ -89,12 +83,12 @@ pub async fn conduct(
         faults,
         load,
         watch: Watch::start(cluster.clone()),
-        progress: Progress::new(),
+        progress: Progress::new(run.aloud),
     };
     // In this order: no fault strikes before its time as counted from what `run.json` says.
     course.load_began_ns = Some(monotonic_ns());
     let began = Instant::now();
-    let left = stage.strike(plan, began, &means, course).await;
+    let left = stage.strike(&run.plan, began, &means, course).await;
     stage.heal(&means, left, course).await;
     stage.recover(course).await;
     stage.end(course).await;

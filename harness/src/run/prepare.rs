@@ -27,6 +27,16 @@ pub enum PrepareError {
     Write(#[from] FolderError),
 }
 
+/// Moves a run's folder, which is on the same disk, to `<out>/<name>-<seed>[-k]/`, and turns `<out>/latest` to it.
+pub fn adopt(folder: &Path, out: &Path, name: &str, seed: u64) -> Result<PathBuf, PrepareError> {
+    fs::create_dir_all(out).map_err(|source| PrepareError::Folder { path: out.into(), source })?;
+    let path = claim(out, &format!("{name}-{seed}"))?;
+    // What is empty may be renamed over.
+    fs::rename(folder, &path).map_err(|source| PrepareError::Folder { path: path.clone(), source })?;
+    point_latest(out, &path)?;
+    Ok(path)
+}
+
 /// Makes `<out>/<name>-<seed>[-k]/` and turns `<out>/latest` to it.
 pub fn prepare(out: &Path, scenario: &Scenario, seed: u64, plan: &Plan) -> Result<RunFolder, PrepareError> {
     fs::create_dir_all(out).map_err(|source| PrepareError::Folder { path: out.into(), source })?;
@@ -83,6 +93,20 @@ mod tests {
             .collect();
         assert_eq!(names, ["calm-7", "calm-7-2", "calm-7-3"]);
         assert_eq!(fs::read_link(out.path().join(LATEST)).unwrap(), Path::new("calm-7-3"));
+    }
+
+    #[test]
+    fn a_folder_that_moves_in_is_the_newest_and_takes_no_name_that_is_taken() {
+        let out = tempfile::tempdir().unwrap();
+        let elsewhere = out.path().join("elsewhere");
+        let plan = Plan::of(&scenario(), 7);
+        prepare(out.path(), &scenario(), 7, &plan).unwrap();
+        let moved = prepare(&elsewhere, &scenario(), 7, &plan).unwrap();
+        let kept = adopt(moved.root(), out.path(), "calm", 7).unwrap();
+        assert_eq!(kept, out.path().join("calm-7-2"));
+        assert_eq!(fs::read_link(out.path().join(LATEST)).unwrap(), Path::new("calm-7-2"));
+        assert_eq!(RunFolder::new(kept).read_plan().unwrap(), plan);
+        assert!(!moved.root().exists());
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub enum Phase {
 }
 
 pub struct Progress {
+    aloud: bool,
     terminal: bool,
     /// Where the line is rewritten, something stands on it.
     written: bool,
@@ -44,8 +45,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new() -> Progress {
+    pub fn new(aloud: bool) -> Progress {
         Progress {
+            aloud,
             terminal: io::stderr().is_terminal(),
             written: false,
             plain_next: Instant::now() + PLAIN_INTERVAL,
@@ -57,7 +59,7 @@ impl Progress {
     pub fn show(&mut self, view: &View<'_>) {
         let now = Instant::now();
         let plain_due = !self.terminal && now >= self.plain_next;
-        if !self.terminal && !plain_due {
+        if !self.aloud || !self.terminal && !plain_due {
             return;
         }
         self.update_rate(view.load, now);
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_between_two_looks() {
-        let mut progress = Progress::new();
+        let mut progress = Progress::new(true);
         let now = Instant::now();
         progress.before = (100, now);
         progress.update_rate(

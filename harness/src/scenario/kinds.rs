@@ -105,6 +105,17 @@ pub(super) enum Field<'k> {
     Share { word: &'static str, value: &'k mut u32 },
 }
 
+/// A number that only some kinds of load have, apart from its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Particular {
+    /// As in YAML.
+    pub word: &'static str,
+    pub value: u32,
+    pub least: u32,
+    /// Of the kinds of operation, of which one must be left.
+    pub is_share: bool,
+}
+
 /// Each kind with its defaults.
 impl Words for WorkloadKind {
     const WORDS: &'static [(&'static str, WorkloadKind)] = &[
@@ -151,6 +162,32 @@ impl WorkloadKind {
                     _ => None,
                 });
                 asked.collect()
+            }
+        }
+    }
+
+    /// Its numbers, in the order in which they are written.
+    pub fn particulars(mut self) -> Vec<Particular> {
+        let particular = |field| match field {
+            Field::Number { key: word, value, range } => {
+                Some(Particular { word, value: *value, least: *range.start(), is_share: false })
+            }
+            Field::Share { word, value } => {
+                Some(Particular { word, value: *value, least: 0, is_share: true })
+            }
+            Field::Time { .. } => None,
+        };
+        self.fields().into_iter().filter_map(particular).collect()
+    }
+
+    /// Changes one of its numbers.
+    pub fn set(&mut self, number: &str, to: u32) {
+        for field in self.fields() {
+            match field {
+                Field::Number { key: word, value, .. } | Field::Share { word, value } if word == number => {
+                    *value = to;
+                }
+                _ => {}
             }
         }
     }
@@ -248,6 +285,22 @@ mod tests {
                         assert!((1..=SHARE_MAX).contains(value), "{word}: {share}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn each_number_can_be_set_to_its_least_and_nothing_else_changes() {
+        for (word, kind) in WorkloadKind::WORDS {
+            for particular in kind.particulars() {
+                let mut changed = *kind;
+                changed.set(particular.word, particular.least);
+                let expected: Vec<Particular> = kind
+                    .particulars()
+                    .into_iter()
+                    .map(|it| if it == particular { Particular { value: it.least, ..it } } else { it })
+                    .collect();
+                assert_eq!(changed.particulars(), expected, "{word}: {}", particular.word);
             }
         }
     }

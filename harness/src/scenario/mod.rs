@@ -34,7 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
-pub use kinds::{Append, Bank, Counter, Lock, Register, Set, WorkloadKind};
+pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
 pub use manner::{Distribution, Healing, Manner, Ops};

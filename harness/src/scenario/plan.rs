@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Act, By, Heal, Name, Scenario, Step, Target, UnknownWhom, planning};
+use super::{Act, By, FaultKind, Heal, Name, Scenario, Step, Target, UnknownWhom, planning};
 
 /// What the seed decided: a pure function of (scenario, seed). One line of `plan.jsonl` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,11 @@ pub enum PlanError {
 impl Plan {
     pub fn of(scenario: &Scenario, seed: u64) -> Plan {
         Plan { steps: planning::steps(scenario, seed) }
+    }
+
+    /// Whether a second program is needed for it.
+    pub fn upgrades(&self) -> bool {
+        self.steps.iter().any(|step| step.fault().is_some_and(|(kind, _)| kind == FaultKind::Upgrade))
     }
 
     pub fn to_jsonl(&self) -> String {
