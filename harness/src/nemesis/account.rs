@@ -16,6 +16,8 @@ pub struct Breakage {
     nodes: BTreeMap<String, Lasts>,
     /// Between whom bytes do not pass as they should, one way or both. The lesser name first.
     pairs: BTreeSet<(String, String)>,
+    /// Something stands between clients and nodes.
+    hushes: bool,
     /// The voters that there are to be, until they are in force or never will be.
     voters: Option<Voters>,
 }
@@ -43,6 +45,13 @@ impl Breakage {
     pub fn pair(mut self, one: &str, other: &str) -> Breakage {
         let (lesser, greater) = if one < other { (one, other) } else { (other, one) };
         self.pairs.insert((lesser.to_owned(), greater.to_owned()));
+        self
+    }
+
+    /// Clients do not reach some node as they should. A quorum may well be whole then; but who leads goes on leading,
+    /// and need not serve.
+    pub fn hush(mut self) -> Breakage {
+        self.hushes = true;
         self
     }
 
@@ -76,7 +85,8 @@ impl Account {
             return Ok(());
         }
         let before = self.broken.insert(step, breakage);
-        if !keep || self.is_whole(sight) {
+        let breaks = self.broken.get(&step).is_some_and(|breakage| *breakage != Breakage::default().hush());
+        if !keep || !breaks || self.is_whole(sight) {
             return Ok(());
         }
         match before {
@@ -100,6 +110,11 @@ impl Account {
 
     pub fn release_all(&mut self) {
         self.broken.clear();
+    }
+
+    /// Whether a step stands between clients and nodes.
+    pub fn hushes(&self) -> bool {
+        self.broken.values().any(|breakage| breakage.hushes)
     }
 
     /// Whether some voters that run and reach each other are a majority of each configuration.

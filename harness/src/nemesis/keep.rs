@@ -33,9 +33,9 @@ impl Keeper {
         Claim { keeper: self.clone(), step }
     }
 
-    /// Whether a quorum of the voters is out of reach of every fault from now on.
+    /// Whether a quorum of the voters, and all that clients say to nodes, is out of reach of every fault from now on.
     pub fn is_whole(&self) -> bool {
-        self.look(|account, sight| account.is_whole(sight))
+        self.look(|account, sight| account.is_whole(sight) && !account.hushes())
     }
 
     /// Everything is undone.
@@ -58,7 +58,15 @@ impl Keeper {
 impl Claim {
     /// To be asked before anything is broken; what the step broke before is replaced. `Err` is the reason to let it be.
     pub fn breaks(&self, breakage: Breakage) -> Result<(), String> {
-        let keep = self.keeper.keep == Keep::Quorum;
+        self.claim(breakage, self.keeper.keep == Keep::Quorum)
+    }
+
+    /// The same, whatever the scenario keeps: a quorum is left.
+    pub fn spares_a_quorum(&self, breakage: Breakage) -> Result<(), String> {
+        self.claim(breakage, true)
+    }
+
+    fn claim(&self, breakage: Breakage, keep: bool) -> Result<(), String> {
         self.keeper.look(|account, sight| account.claim(self.step, breakage, sight, keep))
     }
 

@@ -154,7 +154,7 @@ async fn taken_out(cluster: Arc<Cluster>, claim: Claim, name: String) -> Told {
     }
     let leaves_enough = leaves_enough(&cluster, &members, &name, None);
     if let Err(reason) = leaves_enough.and_then(|()| claim.breaks(changed(&members, Some(&name), None))) {
-        return Told::skipped(reason);
+        return not_undone(&name, reason);
     }
     let change = Change { remove: vec![name.clone()], ..Change::default() };
     told(&name, cluster.change(&change, CHANGE_LIMIT).await)
@@ -168,9 +168,15 @@ async fn brought_back(cluster: Arc<Cluster>, claim: Claim, name: String, standin
     }
     let comes = (standing == Standing::Voter).then_some(&*name);
     if let Err(reason) = claim.breaks(changed(&members, None, comes)) {
-        return Told::skipped(reason);
+        return not_undone(&name, reason);
     }
     joins(&cluster, &name, promotion(&name, standing)).await
+}
+
+/// It was to be undone and is not, so that the run goes on with other members than it was to have.
+fn not_undone(name: &str, reason: String) -> Told {
+    let detail = format!("{name}: not undone: {reason}");
+    Told { nodes: vec![name.to_owned()], outcome: StrikeOutcome::Indeterminate, detail }
 }
 
 /// The one node that `target` comes to.

@@ -99,6 +99,18 @@ enum Family {
     Load,
 }
 
+impl Family {
+    /// Whether a fault breaks nothing more once its undoing came to this. A process that was not brought back is broken
+    /// until it is started again, which the account sees by itself.
+    fn is_over(self, undone: StrikeOutcome) -> bool {
+        match undone {
+            StrikeOutcome::Installed => true,
+            StrikeOutcome::Skipped => self != Family::Processes,
+            StrikeOutcome::Indeterminate => false,
+        }
+    }
+}
+
 /// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
 type Undo = Box<dyn FnOnce() -> Doing<Told> + Send>;
 
@@ -288,10 +300,12 @@ pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, B
 
 async fn undo_each(means: &Means, left: Vec<Left>) -> Result<(), BookError> {
     let mut written = Ok(());
-    for Left { family: _, step, target, undo } in left {
+    for Left { family, step, target, undo } in left {
         let begun = means.write(OpType::Invoke, "heal", Some(step), &target, None);
         let told = undo().await;
-        means.keeper.claim(step).release();
+        if family.is_over(told.outcome) {
+            means.keeper.claim(step).release();
+        }
         let ended = means.write(OpType::Info, "heal", Some(step), &target, Some(told));
         written = written.and(begun).and(ended);
     }

@@ -112,7 +112,7 @@ impl Roll {
             let why = match self.keeps_from_stopping(node).await {
                 Some(why) => why,
                 // Until it has come back, and not only until it is started.
-                None if let Err(why) = self.claim.breaks(Breakage::default().node(node.name())) => why,
+                None if let Err(why) = self.claims(node).await => why,
                 None => match node.terminate(GRACE).await {
                     Ok(deed) => {
                         *begun += 1;
@@ -130,6 +130,15 @@ impl Roll {
                 },
             };
             self.wait(deadline, &why).await?;
+        }
+    }
+
+    /// Of three or more voters a quorum is left, which reaches each other; fewer have none to spare at any time.
+    async fn claims(&self, node: &Node) -> Result<(), String> {
+        let broken = Breakage::default().node(node.name());
+        match self.cluster.members().await.voters.len() {
+            0..3 => self.claim.breaks(broken),
+            _ => self.claim.spares_a_quorum(broken),
         }
     }
 

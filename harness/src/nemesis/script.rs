@@ -128,6 +128,9 @@ impl Script {
                 None => std::future::pending().await,
             }
         };
+        if end.is_some_and(|end_ns| end_ns <= since_ns) {
+            return Waited::Missed(format!("the time for {}{by} was over", watch.fact));
+        }
         tokio::select! {
             biased;
             seen = facts.wait(watch.fact, whose, since_ns) => Waited::Due(Some(Seen { fact: watch.fact, ..seen })),
@@ -135,10 +138,7 @@ impl Script {
                 let waited = Duration::from_nanos(end.unwrap_or_default().saturating_sub(since_ns));
                 let lost = facts.lost();
                 let lost = if lost.is_empty() { lost } else { format!("; {lost}") };
-                Waited::Missed(match waited.is_zero() {
-                    true => format!("the time for {}{by} was over", watch.fact),
-                    false => format!("no {}{by} came within {waited:?}{lost}", watch.fact),
-                })
+                Waited::Missed(format!("no {}{by} came within {waited:?}{lost}", watch.fact))
             }
             _ = stop.wait_for(|stop| *stop) => Waited::LoadEnded,
         }
@@ -210,11 +210,16 @@ impl Script {
     /// The step whose fact did not come.
     async fn miss(&mut self, number: u64, step: &Step, reason: &str) -> Result<(), BookError> {
         match (&step.act, step.on) {
-            (Act::Wait | Act::Heal(Heal::Named(_)), Some(watch)) => {
-                self.nemesis.skip(number, WAIT, &watch.fact.to_string(), reason)
+            (Act::Strike { .. }, _) => {}
+            (Act::Wait | Act::Heal(_), Some(watch)) => {
+                self.nemesis.skip(number, WAIT, &watch.fact.to_string(), reason)?;
             }
-            _ => self.pass_over(number, step, reason).await,
+            (Act::Wait | Act::Heal(_), None) if step.after > 0 => {
+                self.nemesis.skip(number, WAIT, "after", reason)?;
+            }
+            (Act::Wait | Act::Heal(_), None) => {}
         }
+        self.pass_over(number, step, reason).await
     }
 
     /// A step that comes after it in the round.
@@ -274,7 +279,9 @@ impl Nemesis {
         let Some(undo) = held.take() else { return Ok(None) };
         self.write(OpType::Invoke, "heal", held.step, &held.target, None)?;
         let told = undo().await;
-        self.means.keeper.claim(held.step).release();
+        if held.family.is_over(told.outcome) {
+            self.means.keeper.claim(held.step).release();
+        }
         self.write(OpType::Info, "heal", held.step, &held.target, Some(told))?;
         Ok(None)
     }

@@ -68,7 +68,10 @@ impl Ways {
             (
                 Harm::Severed,
                 (Source::Node(node), Source::Clients) | (Source::Clients, Source::Node(node)),
-            ) => broken.node(node),
+            ) => broken.node(node).hush(),
+            (Harm::Slowed, (Source::Node(_), Source::Clients) | (Source::Clients, Source::Node(_))) => {
+                broken.hush()
+            }
             _ => broken,
         })
     }

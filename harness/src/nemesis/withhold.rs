@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::account::Breakage;
 use super::strike::Aim;
 use super::target::{candidates, resolve};
 use super::{Doing, Struck, Told};
@@ -22,6 +23,9 @@ pub(super) fn withhold(aim: Aim) -> Doing<Struck> {
             Ok(names) => names,
             Err(reason) => return Struck::skipped(reason),
         };
+        if let Err(reason) = aim.claim.breaks(Breakage::default().hush()) {
+            return Struck::skipped(reason);
+        }
         let shut = |name: &String, sort: Sort| {
             let gate = aim.cluster.gates().of(name);
             let before = gate.shut(sort);
