@@ -194,6 +194,34 @@ mod tests {
     }
 
     #[test]
+    fn without_one_of_two_scripts_or_triggers_that_are_nearly_the_same_the_other_is_as_before() {
+        let script = |moves: &str| format!("{{ steps: [{moves}, {{ pause: follower }}] }}");
+        let trigger = |rest: &str| format!("{{ on: elected, after: 0s to 9ms, times: 2, {rest} }}");
+        let after = "after: 1us to 9s";
+        for [one, other] in [
+            ["on: elected, kill: leader", "on: term, kill: leader"]
+                .map(|it| script(&format!("{{ {it}, {after} }}"))),
+            ["n1", "n2"].map(|by| script(&format!("{{ on: elected, by: {by}, {after}, kill: leader }}"))),
+            ["1s", "2s"]
+                .map(|within| script(&format!("{{ on: term, within: {within}, {after}, kill: n1 }}"))),
+            ["8s", "9s"].map(|most| script(&format!("{{ after: 1us to {most}, kill: leader }}"))),
+            ["one", "two"].map(|name| script(&format!("{{ name: {name}, {after}, kill: leader }}"))),
+            ["5ms", "6ms"].map(|by| script(&format!("{{ {after}, delay: random, by: {by} }}"))),
+            ["5ms", "6ms"].map(|by| trigger(&format!("delay: random, by: {by}"))),
+            ["n1", "n2"].map(|by| trigger(&format!("by: {by}, kill: random"))),
+        ] {
+            let numbers = |steps: Vec<Step>, script: u32| -> Vec<(u64, u64)> {
+                let of = steps.into_iter().filter(|step| step.script == Some(script));
+                of.map(|step| (step.after, step.draw)).collect()
+            };
+            let both = steps(&[&one, &other], 6);
+            assert_eq!(numbers(steps(&[&one], 6), 0), numbers(both.clone(), 0), "without {other}");
+            assert_eq!(numbers(steps(&[&other], 6), 0), numbers(both.clone(), 1), "without {one}");
+            assert_ne!(numbers(both.clone(), 0), numbers(both, 1), "{one} and {other}");
+        }
+    }
+
+    #[test]
     fn two_rules_alike_strike_apart() {
         let steps = steps(&[FAULTS[0], FAULTS[0]], 4);
         let times: std::collections::BTreeSet<u64> = steps.iter().map(|step| step.at).collect();

@@ -177,7 +177,8 @@ pub(super) fn needs_heal(moves: &[Move]) -> bool {
     moves.iter().any(held) && !moves.last().is_some_and(plain)
 }
 
-/// What the rule says, except how long a fault lasts.
+/// What the rule says, except how long a fault lasts and how many times it all comes. Of what strikes by the clock
+/// neither weights nor the manner are in it: recorded seeds hang on that.
 fn purpose(rule: &Rule) -> String {
     match rule {
         Rule::Strike { schedule, choice: Choice::One(fault) } => {
@@ -185,18 +186,36 @@ fn purpose(rule: &Rule) -> String {
         }
         Rule::Strike { schedule, choice } => format!("mix {} {}", deeds(choice), timing(*schedule)),
         Rule::Trigger(Trigger { at, on, after, choice, .. }) => {
-            format!("trigger {} {on} at {} after {after}", deeds(choice), nanoseconds(*at))
+            let faults: Vec<String> = choice.faults().map(said).collect();
+            format!("trigger {} {on} at {} after {after}", faults.join(", "), nanoseconds(*at))
         }
         Rule::Script(Script { at, rounds, .. }) => {
-            let moves = rounds.iter().flatten().map(|step| match &step.deed {
-                Deed::Strike(fault) => format!("{} {}", fault.kind, fault.target),
-                Deed::Heal(heal) => format!("heal {heal}"),
-                Deed::Wait => "wait".to_owned(),
-            });
-            format!("script at {} {}", nanoseconds(*at), moves.collect::<Vec<_>>().join(", "))
+            let round = |moves: &Vec<Move>| moves.iter().map(move_said).collect::<Vec<_>>().join(", ");
+            let rounds: Vec<String> = rounds.iter().map(round).collect();
+            format!("script at {} {}", nanoseconds(*at), rounds.join("; "))
         }
         Rule::Phases(_) => unreachable!("numbers are for the rules in phases"),
     }
+}
+
+fn move_said(Move { name, on, after, deed }: &Move) -> String {
+    let deed = match deed {
+        Deed::Strike(fault) => said(fault),
+        Deed::Heal(heal) => format!("heal {heal}"),
+        Deed::Wait => "wait".to_owned(),
+    };
+    let name = name.map(|name| format!("name {name}"));
+    let on = on.map(|on| on.to_string());
+    let after = (*after != After::NOTHING).then(|| format!("after {after}"));
+    [Some(deed), name, on, after].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Without how long it lasts, and without a draw.
+fn said(fault: &Fault) -> String {
+    let mut manner = fault.manner;
+    let terms = manner.terms();
+    let terms = terms.iter().map(|term| format!(" {} {term}", term.key()));
+    format!("{} {}{}", fault.kind, fault.target, terms.collect::<String>())
 }
 
 fn timing(schedule: Schedule) -> String {

@@ -5,7 +5,8 @@
 //!
 //! Each kind is in or out by a coin of its own (Groce et al., Swarm Testing, ISSTA 2012): a run that has all of them
 //! finds less than many runs of which each leaves half of them out, since faults hide each other. What is drawn of a
-//! kind hangs on the seed and the kind alone: a new kind leaves the others as they were.
+//! kind, and whether it is in, hangs on the seed and the kind alone: a new kind leaves the others as they were. Two
+//! things hang on all of them: which one is in where all coins say out, and when a mix strikes, and with what of it.
 
 use std::time::Duration;
 
@@ -50,9 +51,14 @@ impl Scenario {
     pub fn drawn(&self, seed: u64) -> Vec<Rule> {
         match &self.faults {
             Faults::Rules(rules) => rules.clone(),
-            Faults::Swarm => Swarm::of(self).draw(seed),
+            Faults::Swarm => Swarm::of(self).draw(forms(), seed),
         }
     }
+}
+
+/// Those that a scenario can give all they need.
+fn forms() -> impl Iterator<Item = &'static FaultForm> {
+    FAULT_FORMS.iter().filter(|form| !NEVER.contains(&form.word))
 }
 
 struct Swarm {
@@ -63,6 +69,14 @@ struct Swarm {
     striking_ms: u64,
     hold_max_ms: u64,
     after_max_ms: u64,
+}
+
+/// Of one kind, whatever becomes of the others.
+struct Drawn {
+    coin: u64,
+    rule: Rule,
+    /// Where it is in a mix.
+    weight: u32,
 }
 
 /// Numbers for one purpose.
@@ -105,42 +119,27 @@ impl Swarm {
         }
     }
 
-    fn draw(&self, seed: u64) -> Vec<Rule> {
-        let kinds = || FAULT_FORMS.iter().filter(|form| !NEVER.contains(&form.word));
-        let mut all: Vec<(u64, Rule)> = Vec::new();
-        for form in kinds() {
-            let mut draws = Draws(seed::stream(seed, &format!("swarm {}", form.word), 0));
-            let coin = draws.below(u64::MAX);
-            all.extend(self.rule(form, &mut draws).map(|rule| (coin, rule)));
-        }
+    /// From those of `forms` that there is anybody for.
+    fn draw<'f>(&self, forms: impl Iterator<Item = &'f FaultForm>, seed: u64) -> Vec<Rule> {
+        let all: Vec<Drawn> = forms.filter_map(|form| self.kind(form, seed)).collect();
         let heads = u64::MAX / 2;
         // All out by their coins: the one that came nearest to being in.
-        let nearest = all.iter().map(|(coin, _)| *coin).min().unwrap_or_default().max(heads);
-        let rules: Vec<Rule> =
-            all.into_iter().filter(|(coin, _)| *coin <= nearest).map(|(_, rule)| rule).collect();
+        let nearest = all.iter().map(|drawn| drawn.coin).min().unwrap_or_default().max(heads);
+        let kinds: Vec<Drawn> = all.into_iter().filter(|drawn| drawn.coin <= nearest).collect();
         let mut draws = Draws(seed::stream(seed, "swarm", 0));
-        let rules = if draws.coin() { self.mixed(rules, &mut draws) } else { rules };
+        let rules = match draws.coin() {
+            // So many kinds share one clock.
+            true => mixed(kinds, self.schedule(&mut draws, 20)),
+            false => kinds.into_iter().map(|drawn| drawn.rule).collect(),
+        };
         rules.into_iter().map(|rule| self.in_time(rule)).collect()
     }
 
-    /// What strikes by the clock takes turns, instead of each by a clock of its own.
-    fn mixed(&self, rules: Vec<Rule>, draws: &mut Draws) -> Vec<Rule> {
-        let mut any = Vec::new();
-        let mut rest = Vec::new();
-        for rule in rules {
-            match rule {
-                Rule::Strike { choice: Choice::One(fault), .. } => {
-                    any.push(Weighted { weight: draws.from(1, WEIGHT_MAX) as u32, fault });
-                }
-                other => rest.push(other),
-            }
-        }
-        if !any.is_empty() {
-            // So many kinds share one clock.
-            let schedule = self.schedule(draws, 20);
-            rest.insert(0, Rule::Strike { schedule, choice: Choice::Any(any) });
-        }
-        rest
+    fn kind(&self, form: &FaultForm, seed: u64) -> Option<Drawn> {
+        let mut draws = Draws(seed::stream(seed, &format!("swarm {}", form.word), 0));
+        let coin = draws.below(u64::MAX);
+        let rule = self.rule(form, &mut draws)?;
+        Some(Drawn { coin, rule, weight: draws.from(1, WEIGHT_MAX) as u32 })
     }
 
     /// Nothing strikes after the phase.
@@ -231,6 +230,22 @@ impl Swarm {
     }
 }
 
+/// What strikes by the clock takes turns by that of `schedule`, instead of each by a clock of its own.
+fn mixed(kinds: Vec<Drawn>, schedule: Schedule) -> Vec<Rule> {
+    let mut any = Vec::new();
+    let mut rest = Vec::new();
+    for Drawn { rule, weight, .. } in kinds {
+        match rule {
+            Rule::Strike { choice: Choice::One(fault), .. } => any.push(Weighted { weight, fault }),
+            other => rest.push(other),
+        }
+    }
+    if !any.is_empty() {
+        rest.insert(0, Rule::Strike { schedule, choice: Choice::Any(any) });
+    }
+    rest
+}
+
 /// With each term drawn from what does something within seconds.
 fn drawn(mut manner: Manner, draws: &mut Draws) -> Manner {
     for term in manner.terms() {
@@ -288,11 +303,40 @@ mod tests {
             }
             kinds_of.insert(kinds);
         }
-        for form in FAULT_FORMS.iter().filter(|form| !NEVER.contains(&form.word)) {
+        for form in forms() {
             let times = seen.get(form.word).copied().unwrap_or_default();
             assert!((400..=600).contains(&times), "{}: {times} of 1000", form.word);
         }
         assert!(kinds_of.len() > 950, "only {} sets of kinds", kinds_of.len());
+    }
+
+    /// `rule` as it is when the kind called `word` is no more; None when nothing is left of it.
+    fn without(mut rule: Rule, word: &str) -> Option<Rule> {
+        let is_other = |fault: &Fault| fault.kind.form().word != word;
+        if let Rule::Phases(all) = &mut rule
+            && let Rule::Strike { choice: Choice::Any(any), .. } = &mut all.phases[0].parallel[0]
+        {
+            any.retain(|weighted| is_other(&weighted.fault));
+        }
+        rule.faults().into_iter().any(is_other).then_some(rule)
+    }
+
+    #[test]
+    fn without_one_kind_what_was_drawn_of_the_others_is_as_before() {
+        let scenario = five();
+        let swarm = Swarm::of(&scenario);
+        let mut in_mixes = 0;
+        for seed in 0..50 {
+            let all = scenario.drawn(seed);
+            for gone in forms() {
+                let rest = swarm.draw(forms().filter(|form| form.word != gone.word), seed);
+                let expected: Vec<Rule> =
+                    all.iter().cloned().filter_map(|rule| without(rule, gone.word)).collect();
+                assert_eq!(rest, expected, "seed {seed} without {}", gone.word);
+                in_mixes += u32::from(rest.len() == all.len() && rest != all);
+            }
+        }
+        assert!(in_mixes > 100, "only {in_mixes} of them were in a mix");
     }
 
     #[test]
