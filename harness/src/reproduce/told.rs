@@ -18,6 +18,9 @@ use crate::scenario::{Plan, Scenario};
 /// Between lines of progress where they are not rewritten.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Fewer tries than this say little by themselves.
+const FEW: u32 = 5;
+
 /// One line, rewritten on a terminal, and a line for each thing that was learned.
 pub struct Progress {
     terminal: bool,
@@ -198,9 +201,12 @@ impl Result<'_> {
 
 /// `in 9 of 10 tries`: of those that nothing chose for what they showed, if there was time for any.
 fn how_often(found: &Known) -> String {
-    match found.fresh.of {
-        0 => format!("in {} of the {} tries by which it was found", found.taken.hits, found.taken.of),
-        _ => format!("in {}", Tries(found.fresh)),
+    let Known { taken, fresh, .. } = found;
+    let before = format!("in {} of the {} tries by which it was found", taken.hits, taken.of);
+    match fresh.of {
+        0 => before,
+        1..FEW => format!("in {}, and {before}", Tries(*fresh)),
+        _ => format!("in {}", Tries(*fresh)),
     }
 }
 
