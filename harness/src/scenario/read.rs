@@ -8,7 +8,7 @@ use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, SCENARIO, Section, 
 use super::kinds::{Field, SHARE_MAX};
 use super::limits::{self, NONE};
 use super::problem::{Problem, did_you_mean, one_of};
-use super::rules::{self, Bounds, STRIKES_ALL_MAX, Size};
+use super::rules::{self, Bounds, Size};
 use super::swarm;
 use super::tree::{self, Node, Value};
 use super::words::Words;
@@ -301,14 +301,12 @@ impl<'a> Reader<'a> {
         let rules: Vec<_> =
             lines.iter().map(|line| rules::read(line, self.text, bounds, self.problems)).collect();
         let rules: Vec<Rule> = rules.into_iter().collect::<Option<_>>()?;
-        if let Some(duration) = &bounds.duration {
-            let strikes: u64 = rules.iter().map(|rule| rule.strikes_mean(duration.value)).sum();
-            if strikes > STRIKES_ALL_MAX {
-                let title = format!("about {strikes} strikes of all faults together");
-                let problem = Problem::at(node.first_line(self.text), title);
-                self.problems.push(*problem.label(format!("expected {STRIKES_ALL_MAX} at most")));
-                return None;
-            }
+        if let Some(duration) = &bounds.duration
+            && let Some((title, expected)) = rules::too_many(&rules, duration.value)
+        {
+            let problem = Problem::at(node.first_line(self.text), title);
+            self.problems.push(*problem.label(expected));
+            return None;
         }
         Some(Faults::Rules(rules))
     }

@@ -3,6 +3,7 @@
 //! In: one [`Node`] a line, and what the rest of the file has settled. Out: [`Rule`]s. Never: what a fault is; `faults`
 //! reads that, `schedule` when it strikes, and `moves` what is done in an order.
 
+use std::iter::Sum;
 use std::time::Duration;
 
 use super::faults::{self, Unsaid, fault_keys, keys_of, term_keys};
@@ -10,13 +11,17 @@ use super::fields::{Fields, Located, Section};
 use super::problem::{Problem, one_of};
 use super::schedule::{self, MILLISECOND, SCHEDULE_KEYS, STRIKES_MEAN_MAX, WAIT_KEYS};
 use super::tree::{Node, Value};
-use super::{Choice, Fault, Name, Phase, Phases, Rule, Schedule, Script, Trigger, Weighted, moves};
+use super::{
+    Choice, Deed, Fault, Move, Name, Phase, Phases, Rule, Schedule, Script, Trigger, Weighted, moves,
+};
 
 /// Phases within phases, and no deeper.
 pub(super) const DEPTH_MAX: usize = 2;
 pub(super) const WEIGHT_MAX: u32 = 1_000_000;
 /// Of all rules together, in the mean.
-pub(super) const STRIKES_ALL_MAX: u64 = 10_000;
+const STRIKES_ALL_MAX: u64 = 10_000;
+/// The same of what is pinned: a plan has more of that than its rules in the mean, and it is still a plan.
+const PINNED_ALL_MAX: u64 = 10 * STRIKES_ALL_MAX;
 
 /// What a choice has beside its fault.
 pub(super) const CHOICE: Section = Section { name: "`any`", keys: &["weight"] };
@@ -66,6 +71,19 @@ impl<'a> Scope<'a> {
         let by_is_taken = kinds.iter().any(|(_, form)| keys_of(form.manner).contains(&"by"));
         Scope { bounds, it: fields.node("on").is_some(), by_is_taken, names }
     }
+}
+
+/// What is wrong, and what was expected, when `rules` strike more often than a load so long should see.
+pub(super) fn too_many(rules: &[Rule], duration: Duration) -> Option<(String, String)> {
+    let Strikes { drawn, pinned } = rules.iter().map(|rule| rule.strikes_mean(duration)).sum();
+    let (title, most) = match (drawn > STRIKES_ALL_MAX, pinned > PINNED_ALL_MAX) {
+        (true, _) => (format!("about {drawn} strikes of all faults together"), STRIKES_ALL_MAX),
+        (false, true) => {
+            (format!("about {pinned} strikes of all faults with a `draw` together"), PINNED_ALL_MAX)
+        }
+        (false, false) => return None,
+    };
+    Some((title, format!("expected {most} at most")))
 }
 
 /// Every key that a line may have.
@@ -293,29 +311,73 @@ pub(super) fn nested<'n>(
     }
 }
 
+/// Strikes in the mean, with the heals and the waits of scripts; they stop at what a number holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Strikes {
+    drawn: u64,
+    /// Taken from a plan, with its draw.
+    pinned: u64,
+}
+
+impl Strikes {
+    fn of(count: u64, pinned: bool) -> Strikes {
+        match pinned {
+            true => Strikes { pinned: count, ..Strikes::default() },
+            false => Strikes { drawn: count, ..Strikes::default() },
+        }
+    }
+
+    fn times(self, times: u32) -> Strikes {
+        let times = u64::from(times);
+        Strikes { drawn: self.drawn.saturating_mul(times), pinned: self.pinned.saturating_mul(times) }
+    }
+}
+
+impl Sum for Strikes {
+    fn sum<I: Iterator<Item = Strikes>>(all: I) -> Strikes {
+        all.fold(Strikes::default(), |sum, one| Strikes {
+            drawn: sum.drawn.saturating_add(one.drawn),
+            pinned: sum.pinned.saturating_add(one.pinned),
+        })
+    }
+}
+
 impl Fault {
     fn is_pinned(&self) -> bool {
         self.draw.is_some()
     }
 }
 
+impl Choice {
+    fn is_pinned(&self) -> bool {
+        self.faults().any(Fault::is_pinned)
+    }
+}
+
 impl Rule {
-    /// How many strikes it comes to in a load or a phase so long, in the mean; of what is pinned nothing is said.
-    pub(super) fn strikes_mean(&self, duration: Duration) -> u64 {
-        if self.faults().iter().any(|fault| fault.is_pinned()) {
-            return 0;
-        }
+    /// How many strikes it comes to in a load or a phase so long.
+    fn strikes_mean(&self, duration: Duration) -> Strikes {
         match self {
-            Rule::Strike { schedule, .. } => schedule.strikes_mean(duration),
-            Rule::Trigger(Trigger { times, .. }) => u64::from(*times),
+            Rule::Strike { schedule, choice } => {
+                Strikes::of(schedule.strikes_mean(duration), choice.is_pinned())
+            }
+            Rule::Trigger(Trigger { times, choice, .. }) => {
+                Strikes::of(u64::from(*times), choice.is_pinned())
+            }
             Rule::Phases(Phases { phases, times, .. }) => {
-                let of = |phase: &Phase| -> u64 {
+                let of = |phase: &Phase| -> Strikes {
                     phase.parallel.iter().map(|rule| rule.strikes_mean(phase.length)).sum()
                 };
-                phases.iter().map(of).sum::<u64>() * u64::from(*times)
+                phases.iter().map(of).sum::<Strikes>().times(*times)
             }
             Rule::Script(Script { times, rounds, .. }) => {
-                rounds.iter().map(Vec::len).sum::<usize>() as u64 * u64::from(*times)
+                // A heal or a wait is from a plan when a fault beside it is.
+                let beside = self.faults().iter().any(|fault| fault.is_pinned());
+                let of = |step: &Move| match &step.deed {
+                    Deed::Strike(fault) => Strikes::of(1, fault.is_pinned()),
+                    Deed::Heal(_) | Deed::Wait => Strikes::of(1, beside),
+                };
+                rounds.iter().flatten().map(of).sum::<Strikes>().times(*times)
             }
         }
     }
