@@ -18,7 +18,7 @@ pub struct Measured {
     pub whole_seconds: f64,
     /// Of this what counts for service: a quorum that returns has to settle first.
     pub counted_seconds: f64,
-    /// Percent of that in which there was service; none when none counts, or nobody asked.
+    /// Percent of that in which there was service; none when less counts than settling takes, or nobody asked in it.
     pub service_percent: Option<f64>,
     /// The longest gap of service in that.
     pub longest_gap_seconds: Option<f64>,
@@ -44,12 +44,10 @@ impl Measured {
     /// None when no load is recorded.
     pub fn of(evidence: &Evidence) -> Option<Measured> {
         let service = Service::of(evidence)?;
-        let asked =
-            evidence.history.operations.iter().any(|operation| operation.invoked_at <= service.load.to);
         let counted = service.counted_ns();
         let unserved: Vec<u64> = service.unserved().iter().map(|(stretch, _)| stretch.length()).collect();
         let without: u64 = unserved.iter().sum();
-        let judged = asked && counted > 0;
+        let judged = service.unjudged().is_none();
         let by_kind = |waits: &[Wait]| {
             let mut kinds: BTreeMap<String, Vec<Wait>> = BTreeMap::new();
             for wait in waits {

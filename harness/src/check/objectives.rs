@@ -253,9 +253,7 @@ impl Bounds<'_> {
 
 fn share(evidence: &Evidence, service: &Service, least: u32, tally: &mut Tally) -> Option<String> {
     let counted = service.counted_ns();
-    let asked = evidence.history.operations.iter().any(|operation| operation.invoked_at <= service.load.to);
-    if counted == 0 || !asked {
-        let why = if asked { "no quorum was whole for long enough" } else { "nobody asked" };
+    if let Some(why) = service.unjudged() {
         let text = format!("service-min is {least}%, and {why}");
         let line = Witness { file: "history.jsonl".into(), line: 0, text: text.clone() };
         tally.doubt(Finding::new(text, [line]));

@@ -51,8 +51,16 @@ pub struct Service {
     pub untold: Option<u32>,
     /// When a quorum was whole: apart, and in order.
     pub whole: Vec<Stretch>,
-    /// Of these what counts: without the settling after a return.
+    /// By stretch of `whole`: the first success of what was invoked in it, if it came before the stretch ended.
+    pub first_success: Vec<Option<u64>>,
+    /// Of `whole` what counts: without the settling after a return.
     pub counted: Vec<Stretch>,
+    /// Less of what counts tells nothing.
+    pub counted_least_ns: u64,
+    /// Whether anybody asked in what counts.
+    pub asked: bool,
+    /// An answer that takes this long is not missed.
+    pub slow_ns: u64,
     pub gaps: Vec<Gap>,
     /// After each fault that landed, in their order.
     pub struck: Vec<Wait>,
@@ -125,7 +133,11 @@ impl Service {
                 (from < stretch.to).then_some(Stretch { from, ..*stretch })
             }
         };
-        let counted = whole.iter().filter_map(settled).collect();
+        let counted: Vec<Stretch> = whole.iter().filter_map(settled).collect();
+        let asked = counted.iter().any(|stretch| {
+            let place = history.operations.partition_point(|operation| operation.invoked_at < stretch.from);
+            history.operations.get(place).is_some_and(|operation| operation.invoked_at < stretch.to)
+        });
         let waits = Waits::of(&history.operations, &whole, load);
         let landed = history.strikes.iter().enumerate().filter(|(_, strike)| landed(strike));
         let (mut struck, mut healed) = (Vec::new(), Vec::new());
@@ -139,8 +151,12 @@ impl Service {
             load,
             untold,
             gaps: gaps(&history.operations, load, slow_ns),
+            first_success: waits.first_successes(),
             whole,
             counted,
+            counted_least_ns: settling_ns,
+            asked,
+            slow_ns,
             struck,
             healed,
         }
@@ -168,6 +184,17 @@ impl Service {
 
     pub fn counted_ns(&self) -> u64 {
         self.counted.iter().map(|stretch| stretch.length()).sum()
+    }
+
+    /// Why nothing can be said of the share of what counts in which there was service.
+    pub fn unjudged(&self) -> Option<&'static str> {
+        match () {
+            () if self.counted_ns() < self.counted_least_ns.max(1) => {
+                Some("no quorum was whole for long enough")
+            }
+            () if !self.asked => Some("nobody asked while one was whole"),
+            () => None,
+        }
     }
 }
 
@@ -303,6 +330,11 @@ impl<'w> Waits<'w> {
                 (next.0, longer.or(Some(stretch)))
             }
         }
+    }
+
+    fn first_successes(&self) -> Vec<Option<u64>> {
+        let within = |stretch: &Stretch| self.within(*stretch, (None, None)).0.map(|served| served.to);
+        self.whole.iter().map(within).collect()
     }
 
     /// None when no quorum was whole any more.
@@ -468,6 +500,22 @@ mod tests {
         let times = [(0, 5, true), (150, 500, true), (600, 650, true), (990, 992, true)];
         let unserved: Vec<_> = service(&times, &acts).unserved().iter().map(|(both, _)| *both).collect();
         assert_eq!(unserved, stretches(&[(150, 200), (400, 500), (600, 650)]));
+    }
+
+    #[test]
+    fn a_share_needs_as_much_time_as_settling_takes_and_somebody_who_asks_in_it() {
+        let short = [("kill", Some(0), 99, 99, Some(false))];
+        let enough = [("kill", Some(0), 100, 100, Some(false))];
+        let cases: [(&[_], &[_], Option<&str>); 5] = [
+            (&[(10, 20, true)], &short, Some("no quorum was whole for long enough")),
+            (&[(10, 20, true)], &enough, None),
+            (&[(100, 110, true)], &enough, Some("nobody asked while one was whole")),
+            (&[], &[], Some("nobody asked while one was whole")),
+            (&[(999, 999, false)], &[], None),
+        ];
+        for (times, acts, expected) in cases {
+            assert_eq!(service(times, acts).unjudged(), expected, "{times:?} {acts:?}");
+        }
     }
 
     #[test]
