@@ -44,6 +44,7 @@ mod timeline;
 pub mod transactions;
 mod verdict;
 mod vote_once;
+mod waited;
 
 pub use evidence::Evidence;
 pub use reading::EvidenceError;

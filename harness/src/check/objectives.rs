@@ -8,7 +8,8 @@ use super::about::About;
 use super::evidence::{Act, Boot, Evidence, Fact, Kinds, NodeRef, history_witness, witness};
 use super::recovery::outcome_of;
 use super::service::{Service, Stretch, Wait, landed, served};
-use super::verdict::{Finding, Tally, Verdict, Witness, count};
+use super::verdict::{FINDINGS_MAX, Finding, Tally, Verdict, Witness, count};
+use super::waited::{Came, Waited};
 use crate::history::Operation;
 use crate::scenario::{ANY, Expect, Limits};
 
@@ -22,7 +23,7 @@ const SHOWN: usize = 3;
 /// of service. Unknown: what is demanded was not measured: no fault of the kind was waited for, no time counts, a line
 /// of the nemesis does not say whether a quorum was whole, a `role` line may be missing. Where nothing is demanded it
 /// holds. Cannot see: service that nobody asked for; which of several faults at a time was to blame.
-/// Cost: O(n log n) of operations and strikes.
+/// Cost: O(n log n) of operations and strikes for each bound, and O(n) for each finding that is kept.
 pub fn objectives(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let mut told = Vec::new();
@@ -88,6 +89,7 @@ fn measured(evidence: &Evidence, tally: &mut Tally) -> Vec<String> {
     let bounds = [
         Bounds {
             evidence,
+            service: &service,
             key: "serves-within",
             limits: &expect.serves_within,
             waits: &service.struck,
@@ -95,6 +97,7 @@ fn measured(evidence: &Evidence, tally: &mut Tally) -> Vec<String> {
         },
         Bounds {
             evidence,
+            service: &service,
             key: "heals-within",
             limits: &expect.heals_within,
             waits: &service.healed,
@@ -111,6 +114,7 @@ fn measured(evidence: &Evidence, tally: &mut Tally) -> Vec<String> {
 /// One key of the two that bound times by the kind of fault.
 struct Bounds<'e> {
     evidence: &'e Evidence,
+    service: &'e Service,
     key: &'static str,
     limits: &'e Limits,
     waits: &'e [Wait],
@@ -118,29 +122,25 @@ struct Bounds<'e> {
     after: &'static str,
 }
 
-/// What came of waiting for one fault.
-enum Came {
-    /// Served after so long, in time.
-    Kept(u64),
-    Broken,
-    /// Nothing can be said, for this reason.
-    Open(&'static str),
-}
-
 impl Bounds<'_> {
     /// What is told when all is kept.
     fn kept(&self, tally: &mut Tally) -> Option<String> {
         let mut waited: BTreeMap<&str, u64> = self.limits.iter().map(|(word, _)| (word, 0)).collect();
         let mut open: BTreeMap<&str, Vec<Witness>> = BTreeMap::new();
-        let (mut waits, mut slowest) = (0, 0);
+        let mut waited_for: BTreeMap<u64, Waited<'_>> = BTreeMap::new();
+        let operations = &self.evidence.history.operations;
+        let (mut waits, mut slowest, mut broken) = (0, 0, 0);
         for wait in self.waits {
             let fault = &self.evidence.history.strikes[wait.fault];
             let Some((word, bound)) = self.limits.of(&fault.f) else { continue };
             let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-            let came = self.came(wait, bound);
+            let new = || Waited::of(operations, self.service, bound);
+            let waited_for = waited_for.entry(bound).or_insert_with(new);
+            let came = waited_for.came(wait);
             if let Came::Open(why) = came {
                 let line = history_witness(wait.line, format!("{}, and {why}", self.told(wait)));
-                open.entry(word).or_default().push(line.clone());
+                let open = open.entry(word).or_default();
+                open.extend((open.len() < SHOWN).then(|| line.clone()));
                 tally.note(Finding::new(line.text.clone(), [line]));
                 continue;
             }
@@ -151,14 +151,21 @@ impl Bounds<'_> {
                 waited.entry(word).and_modify(|waited| *waited += 1);
             }
             match came {
+                Came::Broken(stretch) => {
+                    broken += 1;
+                    // A finding looks through the run, and those beyond are not kept.
+                    match broken <= FINDINGS_MAX {
+                        true => tally.violated(self.late(wait, stretch, waited_for).about(About::NotServed)),
+                        false => tally.violated_more(1),
+                    }
+                }
                 Came::Kept(took) => slowest = slowest.max(took),
-                _ => tally.violated(self.late(wait, bound).about(About::NotServed)),
+                Came::Open(_) => {}
             }
         }
         self.limits.iter().next()?;
         for (word, bound) in self.limits.iter().filter(|(word, _)| waited.get(word) == Some(&0)) {
             let mut lines = open.remove(word).unwrap_or_default();
-            lines.truncate(SHOWN);
             let kind = if word == ANY { "fault" } else { word };
             let bound = humantime::format_duration(bound);
             let none = if lines.is_empty() { "none was seen" } else { "none could be waited for" };
@@ -173,49 +180,23 @@ impl Bounds<'_> {
         Some(format!("served at most {slowest} after each of {bounded} that {}", self.after))
     }
 
-    fn came(&self, wait: &Wait, bound: u64) -> Came {
-        let long = |stretch: &Stretch| stretch.length() > bound;
-        match (wait.in_vain.filter(long), wait.served) {
-            (Some(stretch), _) => self.broken(stretch, bound),
-            (None, Some(stretch)) if long(&stretch) => self.broken(stretch, bound),
-            (None, Some(stretch)) => Came::Kept(stretch.length()),
-            (None, None) => Came::Open("nothing succeeded before the quorum was lost or the load ended"),
-        }
-    }
-
-    fn broken(&self, stretch: Stretch, bound: u64) -> Came {
-        match self.tried(stretch, bound).next() {
-            Some(_) => Came::Broken,
-            None => Came::Open("nobody asked in its time"),
-        }
-    }
-
-    /// Operations in whose time one should have succeeded.
-    fn tried(&self, stretch: Stretch, bound: u64) -> impl Iterator<Item = &Operation> {
-        let operations = &self.evidence.history.operations;
-        let first = operations.partition_point(|operation| operation.invoked_at < stretch.from);
-        let until = stretch.from.saturating_add(bound);
-        operations[first..].iter().take_while(move |operation| operation.invoked_at <= until)
-    }
-
     fn told(&self, wait: &Wait) -> String {
         let fault = &self.evidence.history.strikes[wait.fault];
         let (step, at) = (fault.invoked.step.unwrap_or_default(), self.evidence.at(wait.since));
         format!("step {step} ({} {}) {} at {at}", fault.f, fault.invoked.target, self.after)
     }
 
-    fn late(&self, wait: &Wait, bound: u64) -> Finding {
-        let evidence = self.evidence;
-        let in_vain = wait.in_vain.filter(|stretch| stretch.length() > bound);
-        let stretch = in_vain.or(wait.served).unwrap_or(Stretch { from: wait.since, to: wait.since });
+    fn late(&self, wait: &Wait, stretch: Stretch, waited: &Waited<'_>) -> Finding {
+        let (evidence, bound) = (self.evidence, waited.bound);
+        let in_vain = wait.served != Some(stretch);
         let until = stretch.from.saturating_add(bound);
         let whole = match stretch.from > wait.since {
             true => format!(", a quorum was whole again at {}", evidence.at(stretch.from)),
             false => String::new(),
         };
         let became = match in_vain {
-            Some(stretch) => format!("none did until {}", evidence.at(stretch.to)),
-            None => format!("the first one succeeded after {}", seconds(stretch.length())),
+            true => format!("none did until {}", evidence.at(stretch.to)),
+            false => format!("the first one succeeded after {}", seconds(stretch.length())),
         };
         let text = format!(
             "{}{whole}, and no operation succeeded within {}: {became}",
@@ -233,20 +214,18 @@ impl Bounds<'_> {
             let target = &strike.invoked.target;
             Some(history_witness(line, format!("meanwhile {} {target} at {}", strike.f, evidence.at(t))))
         }));
-        let tried = self.tried(stretch, bound);
+        let tried = waited.tried(stretch);
         lines.extend(tried.take(SHOWN).map(|operation| outcome_of(evidence, operation)));
-        if in_vain.is_none()
-            && let Some(line) = self.succeeded(stretch).filter(|line| !lines.contains(line))
-        {
+        if !in_vain && let Some(line) = self.succeeded(stretch, waited).filter(|line| !lines.contains(line)) {
             lines.push(line);
         }
         Finding::new(text, lines)
     }
 
     /// The operation with which waiting ended.
-    fn succeeded(&self, stretch: Stretch) -> Option<Witness> {
+    fn succeeded(&self, stretch: Stretch, waited: &Waited<'_>) -> Option<Witness> {
         let ends = |operation: &&Operation| served(operation) && operation.completed_at == Some(stretch.to);
-        let operation = self.tried(stretch, stretch.length()).find(ends)?;
+        let operation = waited.invoked(stretch).find(ends)?;
         Some(outcome_of(self.evidence, operation))
     }
 }

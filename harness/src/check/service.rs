@@ -377,7 +377,7 @@ fn gaps(operations: &[Operation], load: Stretch, slow_ns: u64) -> Vec<Gap> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::history::{Datum, Strike};
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     /// f, step, from when to when, and what it says of the quorum.
-    type Act = (&'static str, Option<u64>, u64, u64, Option<bool>);
+    pub type Act = (&'static str, Option<u64>, u64, u64, Option<bool>);
 
     /// Lines are in the order of completion.
     fn strikes(acts: &[Act]) -> Vec<StrikeRecord> {
@@ -437,9 +437,17 @@ mod tests {
         (0..).zip(acts).map(record).collect()
     }
 
+    pub fn history(times: &[(u64, u64, bool)], acts: &[Act]) -> History {
+        History { operations: operations(times), strikes: strikes(acts), lines: 0 }
+    }
+
+    /// With a load from 0 to 1000, settling in 100, and answers that may take 20.
+    pub fn measured(history: &History) -> Service {
+        Service::measured(history, MEASURE)
+    }
+
     fn service(times: &[(u64, u64, bool)], acts: &[Act]) -> Service {
-        let history = History { operations: operations(times), strikes: strikes(acts), lines: 0 };
-        Service::measured(&history, MEASURE)
+        measured(&history(times, acts))
     }
 
     #[test]
