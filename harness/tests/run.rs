@@ -249,11 +249,11 @@ fn what_is_withheld_from_a_node_it_is_not_asked_and_all_else_it_is() {
                 .filter(|operation| &*operation.f == f && operation.node.as_deref() == Some(node))
                 .count()
         };
-        assert!(
-            !asked.iter().any(|read| &*read.f == "read"
+        assert!(!asked.iter().any(|read| &*read.f == "read"
                 && read.node.as_deref() == Some("n1")
-                && read.ended == Ended::Ok)
-        );
+                && read.ended == Ended::Ok
+                // One that others refused may end at n1 once it is asked again.
+                && read.completed_at.is_some_and(within)));
         assert!(of("read", "n2") + of("read", "n3") > 10, "{placement}: reads go on elsewhere");
         // Who roams ends at the leader.
         let leads = placement == "roam" || of("write", "n1") > 0;
