@@ -53,7 +53,11 @@ fn after_a_failed_write_or_sync_nothing_is_ever_written_again() {
         let broken = OpenOptions::new().read(true).write(writable).open(path).unwrap();
         let file = std::mem::replace(&mut storage.active.file, broken);
         let error = storage.write(&vote(2, Some(2))).unwrap_err();
-        let StorageError::Io { action, path, .. } = error else { panic!("{error}") };
+        let (action, path) = match error {
+            StorageError::Io { action, path, .. } => (action, path),
+            StorageError::Sync { path, .. } => ("sync", path),
+            other => panic!("{other}"),
+        };
         assert_eq!(path, storage.active.path);
         actions.push(action);
         // The disk is well again, but what it holds is not known.
