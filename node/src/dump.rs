@@ -129,6 +129,8 @@ mod tests {
         let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
         bytes[last] = 0;
         fs::write(&newest, bytes).unwrap();
+        // Else it would be known that this record was durable once.
+        fs::remove_file(folder.path().join("durable")).unwrap();
 
         let (lines, torn) = dumped(folder.path());
         assert_eq!(torn.unwrap().path, newest);

@@ -20,14 +20,18 @@
 //! one behind it, in a segment that is sealed or not the newest, a gap in the numbers, a bad header of a segment,
 //! a missing one.
 //!
-//! What cannot be told apart: damage done later to the newest record (a flipped bit, a lost sector) looks exactly
-//! like a torn write, and the record is cut although it may have been acknowledged. So does a newest segment
-//! that was zeroed or truncated at the end of an earlier record; the rest of the log gives no hint that there
-//! was more, nor can it when the whole folder is replaced by an older copy. Raft survives one such node as long
-//! as a quorum of others holds the entry; a vote lost this way could be cast twice. A write that was complete
-//! but not yet synced when the process died counts as written: recovery makes it durable before anybody acts
-//! on it. It also writes the newest record a second time: after a failed sync the kernel may show pages which
-//! the disk does not have, and a sync alone would then do nothing.
+//! Damage done later to the newest record (a flipped bit, a lost sector, an end that was cut off or zeroed) looks exactly
+//! like a torn write; it is told from one by the [`mark`], which names the newest record known to be durable: when
+//! that one is not there it is damage too.
+//!
+//! What cannot be told apart: the same damage when a power loss has taken the mark's last words back, and a folder that
+//! was replaced by an older copy of itself. The record is cut then although it may have been acknowledged. Raft
+//! survives one such node as long as a quorum of others holds the entry; a vote lost this way could be cast twice.
+//!
+//! A write that was complete but not yet synced when the process died counts as written: recovery makes it durable
+//! before anybody acts on it. It also writes the newest record a second time, and the seal before it where a segment
+//! has just begun: after a failed sync the kernel may show pages which the disk does not have, and a sync alone would
+//! then do nothing.
 //!
 //! It is assumed that a write does not damage bytes beside it that it does not change, and that the disk
 //! does what it says it did when a sync returns.
@@ -49,6 +53,7 @@ mod folder;
 mod frame;
 pub(crate) mod fuzz;
 mod known;
+mod mark;
 mod outline;
 mod record;
 mod recovery;
@@ -72,6 +77,7 @@ pub use self::recovery::Recovered;
 pub use self::snapshot::{CHUNK_BYTES, Reader, Snapshots, Writer, chunks};
 pub use self::verify::{Report, verify};
 
+use self::mark::Mark;
 use self::outline::Outline;
 use self::record::Base;
 use self::recovery::{Held, Newest, Recovery, Tail};
@@ -117,6 +123,7 @@ pub struct Storage {
     outline: Outline,
     hard_state: HardState,
     buffer: Vec<u8>,
+    mark: Mark,
     /// Set for the time of each write: what interrupts one, for whatever reason, leaves it set.
     poisoned: bool,
     _lock: folder::Lock,
@@ -166,8 +173,10 @@ impl Storage {
         }
         let Some(last) = segments.pop() else { panic!("a log without a segment was recovered") };
         let active = settle(tail, last, recovered.torn.as_ref(), newest)?;
+        let mark = Mark::open(dir)?;
         // A rename may have been seen here that is not yet on the disk.
         folder::sync(dir)?;
+        mark.set(sequence - 1)?;
         let storage = Storage {
             dir: dir.to_owned(),
             identity,
@@ -179,6 +188,7 @@ impl Storage {
             outline,
             hard_state: recovered.hard_state,
             buffer: Vec::new(),
+            mark,
             poisoned: false,
             _lock: lock,
         };
@@ -230,6 +240,7 @@ impl Storage {
             self.roll_over(frame_bytes, before)?;
         }
         self.append(|body| record::encode(write, body))?;
+        self.mark.set(self.sequence - 1)?;
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         self.hard_state = write.hard_state.unwrap_or(self.hard_state);
         let last = write.entries.last().map_or(Index(0), |entry| entry.index);
@@ -377,14 +388,9 @@ fn claim(dir: &Path, node: NodeId, options: &Options) -> Result<Identity, Storag
     }
 }
 
-/// Brings the disk to the state that recovery has read: no torn tail, and the newest record durable.
-fn settle(
-    tail: Tail,
-    last: Held,
-    torn: Option<&Torn>,
-    newest: Option<Newest>,
-) -> Result<Active, StorageError> {
-    if let Some(newest) = newest {
+/// Brings the disk to the state that recovery has read: no torn tail, and the newest records durable.
+fn settle(tail: Tail, last: Held, torn: Option<&Torn>, newest: Vec<Newest>) -> Result<Active, StorageError> {
+    for newest in newest {
         let rewritten = open_segment(&newest.path).and_then(|file| {
             file.write_all_at(&newest.frame, newest.offset)?;
             file.sync_data()

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::error::{StorageError, Torn};
 use super::folder::{self, Identity};
 use super::frame::{self, HEADER_BYTES as FRAME_HEADER_BYTES};
+use super::mark;
 use super::outline::{Outline, Violation};
 use super::record::{self, Base};
 use super::segment::{self, HEADER_BYTES, Segment, used_bytes};
@@ -39,8 +40,9 @@ pub(super) struct Recovery {
     /// Number of the next record.
     pub sequence: u64,
     pub tail: Tail,
-    /// The newest whole record.
-    pub newest: Option<Newest>,
+    /// The newest whole records of which nobody knows whether they are durable: the last, and where it is the first of its
+    /// segment, which was durable before the seal was, the seal.
+    pub newest: Vec<Newest>,
     /// A segment which a crash in rolling over left behind the tail.
     pub unbegun: Option<PathBuf>,
     /// All segments but that one, in order; the last is the tail's.
@@ -84,6 +86,14 @@ enum End {
 
 pub(super) fn recover(dir: &Path, node: NodeId) -> Result<Recovery, StorageError> {
     let mut recovery = replay(dir, node)?;
+    // Records after the last whole one are torn, and were promised to nobody: but not those that are known to have been
+    // durable once.
+    if let Some(durable) = mark::read(dir)?.filter(|durable| *durable >= recovery.sequence) {
+        let Tail { path, offset, .. } = &recovery.tail;
+        let (sequence, mark) = (recovery.sequence, dir.join(mark::NAME));
+        let expected = format!("record {sequence}, because {} names record {durable}", mark.display());
+        return Err(StorageError::corrupt(path, *offset, expected));
+    }
     let (snapshot, passed_over) = newest_snapshot(dir, node, &recovery.outline)?;
     recovery.recovered.snapshot = snapshot;
     recovery.recovered.passed_over = passed_over;
@@ -157,7 +167,7 @@ struct Replay {
     absent: Index,
     /// Number of the next record.
     sequence: u64,
-    newest: Option<Newest>,
+    newest: Vec<Newest>,
     held: Vec<Held>,
     /// Of the running segment.
     highest: Index,
@@ -173,7 +183,7 @@ impl Replay {
             entries: Vec::new(),
             absent: Index(0),
             sequence,
-            newest: None,
+            newest: Vec::new(),
             held: Vec::new(),
             highest: Index(0),
             previous: 0,
@@ -230,6 +240,9 @@ impl Replay {
             let expected = format!("record {}, which came with the segment", self.sequence);
             return Err(StorageError::corrupt(&segment.path, offset as u64, expected));
         };
+        if newest.start > HEADER_BYTES {
+            self.newest.clear();
+        }
         self.remember(segment, newest);
         self.end(segment, offset, sealed)
     }
@@ -279,7 +292,7 @@ impl Replay {
 
     fn remember(&mut self, segment: &Segment, range: Range<usize>) {
         let (path, offset) = (segment.path.clone(), range.start as u64);
-        self.newest = Some(Newest { path, offset, frame: segment.bytes[range].to_vec() });
+        self.newest.push(Newest { path, offset, frame: segment.bytes[range].to_vec() });
     }
 
     /// Judges what stands behind the last whole record.

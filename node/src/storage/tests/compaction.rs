@@ -106,6 +106,7 @@ fn a_torn_record_in_a_segment_that_is_written_over_is_no_older_one() {
     assert!(used_bytes(&whole[end..]) > 0, "nothing older stands behind it");
     for torn_at in start..end {
         let copy = copy(folder.path());
+        forget_mark(copy.path());
         let mut bytes = whole.clone();
         // What was there before the record was written over it, for all that it matters.
         bytes[torn_at..end].fill(0x5a);

@@ -45,6 +45,41 @@ fn a_node_refuses_damage_and_leaves_it_as_it_is() {
 }
 
 #[test]
+fn a_last_record_that_was_durable_once_is_not_taken_for_a_torn_one() {
+    let log = Log::mixed();
+    log.mark_last();
+    let last = log.last();
+    let whole = fs::read(&last.path).unwrap();
+    let flipped = (last.start..last.end).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    });
+    let cut = (last.start..last.end).map(|at| whole[..at].to_vec());
+    let zeroed = (last.start..last.end).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at..].fill(0);
+        bytes
+    });
+    for bytes in flipped.chain(cut).chain(zeroed) {
+        fs::write(&last.path, &bytes).unwrap();
+        let before = contents(log.dir());
+        for error in [read(log.dir()).unwrap_err(), Storage::open(log.dir(), NODE, SMALL).unwrap_err()] {
+            let StorageError::Corrupt { path, offset, .. } = &error else { panic!("{error}") };
+            assert_eq!((path, *offset), (&last.path, last.start as u64), "{error}");
+        }
+        assert_eq!(contents(log.dir()), before);
+        let report = verify(log.dir()).unwrap();
+        assert_eq!(
+            (report.damages[0].path.as_path(), report.damages[0].offset),
+            (&*last.path, last.start as u64)
+        );
+    }
+    fs::write(&last.path, whole).unwrap();
+    assert_recovers(log.dir(), &log.state, false, "mended");
+}
+
+#[test]
 fn damage_before_a_torn_record_is_not_cut_with_it() {
     let log = Log::mixed();
     let [.., damaged, last] = &log.records[..] else { panic!("two records") };

@@ -101,6 +101,8 @@ struct Log {
     folder: TempDir,
     records: Vec<Record>,
     state: Model,
+    /// Number of the last record.
+    last: u64,
 }
 
 impl Log {
@@ -117,7 +119,15 @@ impl Log {
             let start = end - frame::HEADER_BYTES - record::encoded_bytes(write) as usize;
             records.push(Record { path: storage.active.path.clone(), start, end, before });
         }
-        Log { folder, records, state }
+        // As a crash in the middle of the last write leaves it: what is torn was not known to be durable.
+        let last = storage.sequence - 1;
+        storage.mark.set(last - 1).unwrap();
+        Log { folder, records, state, last }
+    }
+
+    /// The last record is known to have been durable.
+    fn mark_last(&self) {
+        Mark::open(self.dir()).unwrap().set(self.last).unwrap();
     }
 
     /// Votes, appends, a cut and a re-append, over several small segments.
@@ -173,6 +183,11 @@ fn create_next(storage: &Storage) {
     let outline = storage.outline.clone();
     let base = Base { previous: storage.active.first, hard_state: storage.hard_state, outline };
     segment::create(&storage.dir, NODE, storage.sequence + 1, 450, &base, None).unwrap();
+}
+
+/// As a power loss does, which takes back what was never synced.
+fn forget_mark(dir: &Path) {
+    fs::remove_file(dir.join(mark::NAME)).unwrap();
 }
 
 fn copy(dir: &Path) -> TempDir {

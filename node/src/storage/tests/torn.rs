@@ -39,6 +39,7 @@ fn a_torn_tail_can_be_the_first_record_of_the_log_or_of_a_segment() {
     for first in firsts {
         let record = &whole.records[first];
         let copy = copy(whole.dir());
+        forget_mark(copy.path());
         for (_, later) in segment::list(copy.path()).unwrap() {
             if later.file_name() > record.path.file_name() {
                 fs::remove_file(later).unwrap();
@@ -75,7 +76,7 @@ fn a_block_missing_anywhere_in_the_last_record_is_a_torn_tail() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_last_record_cannot_be_told_from_a_torn_one() {
+fn a_flipped_bit_in_a_last_record_of_which_no_mark_tells_cannot_be_told_from_a_torn_one() {
     let log = Log::mixed();
     let last = log.last();
     let whole = fs::read(&last.path).unwrap();
@@ -129,4 +130,25 @@ fn opening_writes_the_newest_record_again_for_a_disk_that_never_got_it() {
     write_zeros(&open_segment(&last.path).unwrap(), last.start as u64, lost).unwrap();
     settle(tail, segments.pop().unwrap(), None, newest).unwrap();
     assert_recovers(log.dir(), &log.state, false, "written again");
+}
+
+#[test]
+fn opening_writes_a_seal_again_as_long_as_nothing_stands_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut storage, _) = Storage::open(folder.path(), NODE, SMALL).unwrap();
+    let write = append([entry(1, 1, b"kept")]);
+    storage.write(&write).unwrap();
+    let mut model = Model::default();
+    model.apply(&write);
+    let (path, seal) = (storage.active.path.clone(), storage.active.offset);
+    let outline = storage.outline.clone();
+    storage.roll_over(0, outline).unwrap();
+    drop(storage);
+    let recovery::Recovery { tail, newest, mut segments, .. } =
+        recovery::recover(folder.path(), NODE).unwrap();
+    let whole = fs::read(&path).unwrap();
+    write_zeros(&open_segment(&path).unwrap(), seal, frame::SEAL_BYTES as u64).unwrap();
+    settle(tail, segments.pop().unwrap(), None, newest).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    assert_recovers(folder.path(), &model, false, "sealed again");
 }
