@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use crate::causes::with_causes;
 use crate::driver::{Event, Inbox};
@@ -22,6 +23,8 @@ const RECEIVED_MAX: usize = 16;
 const SENDING_MAX: usize = 64;
 /// Snapshots that are being sent: the newest, and one that a transfer began with before.
 const READERS_MAX: usize = 2;
+/// Until a snapshot for which there was no room is tried again: as far as there is room, all of it is written each time.
+const ROOM_POLL: Duration = Duration::from_secs(1);
 
 pub struct Carriers {
     snapshots: Snapshots,
@@ -46,11 +49,24 @@ impl Carriers {
         Carriers { snapshots, inbox, outbox, sending, receiving, received }
     }
 
-    /// Writes a snapshot of this state; the inbox hears of it.
+    /// Writes a snapshot of this state, once there is room for it; the inbox hears of it.
     pub fn take(&self, frozen: Frozen<KeyValue>, position: Position, configuration: Configuration) {
         let (snapshots, inbox) = (self.snapshots.clone(), self.inbox.clone());
         std::thread::spawn(move || {
-            let taken = snapshots.take(position, configuration, |writer| frozen.write_to(writer).map(drop));
+            let take = || {
+                snapshots.take(position, configuration.clone(), |writer| frozen.write_to(writer).map(drop))
+            };
+            let taken = loop {
+                match take() {
+                    Err(error) if error.is_full() => {
+                        if !inbox.deliver(Event::NoRoomForSnapshot(error)) {
+                            return;
+                        }
+                        std::thread::sleep(ROOM_POLL);
+                    }
+                    taken => break taken,
+                }
+            };
             if let Ok(snapshot) = &taken {
                 tracing::info!(index = %position.index, bytes = snapshot.bytes, "took a snapshot");
             }
@@ -143,6 +159,9 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.running = None;
+                    if let Err(error) = self.snapshots.give_up_receiving() {
+                        tracing::warn!(error = with_causes(&error), "failed to let go of half a snapshot");
+                    }
                     self.inbox.deliver(failure(error, position));
                 }
             }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::raft::{NodeId, Options};
-use crate::storage::CHUNK_BYTES;
+use crate::storage::{self, CHUNK_BYTES};
 
 /// Ticks a heartbeat interval is divided into: the grain of election timeouts.
 const HEARTBEAT_TICKS: u32 = 5;
@@ -62,6 +62,9 @@ pub struct Flags {
     /// Send snapshots to followers with at most this many bytes a second [default: 67108864]
     #[arg(long, value_name = "BYTES")]
     snapshot_rate: Option<u64>,
+    /// Size of a file of the log: so much room is taken when it is begun [default: 8388608]
+    #[arg(long, value_name = "BYTES")]
+    segment_bytes: Option<u64>,
     /// Who votes in the cluster's first configuration; once for each, the same on all nodes [default: this node and
     /// all peers]. Remembered from the first start on: later it may be left away, and not be another
     #[arg(long = "voter", value_name = "ID", conflicts_with = "join")]
@@ -95,6 +98,7 @@ struct File {
     compact_entries: Option<u64>,
     compact_bytes: Option<u64>,
     snapshot_rate: Option<u64>,
+    segment_bytes: Option<u64>,
     #[serde(default)]
     voters: Vec<String>,
     #[serde(default)]
@@ -116,6 +120,7 @@ pub struct Config {
     pub compact_entries: u64,
     pub compact_bytes: u64,
     pub snapshot_rate: u64,
+    pub segment_bytes: u64,
     /// Of the first configuration, as it is given; nobody for a node that is to join a cluster.
     pub voters: Option<BTreeSet<NodeId>>,
     pub patience: u32,
@@ -181,11 +186,16 @@ impl Config {
                 .unwrap_or(DEFAULT_COMPACT_ENTRIES),
             compact_bytes: flags.compact_bytes.or(file.compact_bytes).unwrap_or(DEFAULT_COMPACT_BYTES),
             snapshot_rate: flags.snapshot_rate.or(file.snapshot_rate).unwrap_or(DEFAULT_SNAPSHOT_RATE),
+            segment_bytes: flags
+                .segment_bytes
+                .or(file.segment_bytes)
+                .unwrap_or(storage::Options::default().segment_bytes),
         };
         let sizes = [
             ("compact-entries", config.compact_entries),
             ("compact-bytes", config.compact_bytes),
             ("snapshot-rate", config.snapshot_rate),
+            ("segment-bytes", config.segment_bytes),
         ];
         if let Some((name, value)) = sizes.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Invalid {

@@ -30,10 +30,11 @@ use requests::{Pending, Requests};
 
 use crate::acts::Acts;
 use crate::carriers::Carriers;
+use crate::causes::with_causes;
 use crate::events::{self, EventLog, EventsError};
 use crate::machine::{KeyValue, Machine};
 use crate::raft::{
-    Effects, Index, Initial, Input, Options, Position, Proposal, Raft, RequestId, Snapshot, Status,
+    Effects, Index, Initial, Input, Options, Position, Proposal, Raft, RequestId, RoleName, Snapshot, Status,
 };
 use crate::storage::{Snapshots, StorageError};
 use crate::transport::{NodeStatus, Outbox};
@@ -98,6 +99,8 @@ pub struct Driver {
     requests: Requests,
     /// Who waits for the next snapshot to be taken.
     compacting: Vec<Respond<Members>>,
+    /// There is no room for the write under way.
+    is_full: bool,
     refused: u64,
     booted: Instant,
     /// What a leader has for handing over before it stops.
@@ -137,6 +140,7 @@ impl Driver {
             tick,
             requests: Requests::default(),
             compacting: Vec::new(),
+            is_full: false,
             refused: 0,
             booted: Instant::now(),
             hand_over_within,
@@ -249,7 +253,17 @@ impl Driver {
                     }
                 }
             }
-            Event::Written(Some(result)) => batch.written = Some(result),
+            Event::NoRoom(error) => self.no_room(&error, batch),
+            Event::NoRoomForSnapshot(error) => {
+                tracing::warn!(error = with_causes(&error), "no snapshot was taken; it is tried again");
+                for respond in std::mem::take(&mut self.compacting) {
+                    answer(respond, Err(answers::no_room()));
+                }
+            }
+            Event::Written(Some(result)) => {
+                self.is_full = false;
+                batch.written = Some(result);
+            }
             Event::Written(None) => panic!("the thread that writes has panicked"),
             Event::Taken(taken) => batch.taken = Some(taken),
             Event::Received { snapshot, machine } => {
@@ -264,6 +278,7 @@ impl Driver {
             }
             Event::Failed(error) => batch.written = Some(Err(error)),
             Event::Unreceived(position) => self.step(Input::Unreceived(position), &mut batch.effects),
+            Event::Write { respond, .. } if self.is_full => answer(respond, Err(answers::no_room())),
             Event::Write { payload, respond } => {
                 let unwritten = self.writes.gathered_bytes();
                 if let Some(id) = self.requests.pend_write(payload.len(), unwritten, respond) {
@@ -291,6 +306,21 @@ impl Driver {
                 }
             }
             Event::Stop { reason } => batch.stop = Some(reason),
+        }
+    }
+
+    /// Until there is room again nothing that this node has not promised yet is promised, and another had better lead. With
+    /// nobody to hand over to it steps down as with a disk that hangs.
+    fn no_room(&mut self, error: &StorageError, batch: &mut Batch) {
+        if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                error = with_causes(error),
+                "the disk is full: no write is taken until there is room"
+            );
+        }
+        if self.raft.status().role == RoleName::Leader {
+            let id = self.requests.pend(Pending::HandOver);
+            self.step(Input::Transfer(id, None), &mut batch.effects);
         }
     }
 
@@ -326,11 +356,17 @@ impl Driver {
     /// However long it takes: a node that has said that it stopped must not have a write under way. Who will not
     /// wait for a disk that hangs has SIGKILL.
     fn finish_write(&mut self) -> Result<(), DriverError> {
+        // What found no room has changed nothing.
+        if self.is_full {
+            self.disk.give_up();
+        }
         let mut patience = Some(Instant::now() + self.hand_over_within);
         while self.writes.is_running() {
             let left = patience.map(|until| until.saturating_duration_since(Instant::now()));
             match self.inbox.next(left.unwrap_or(Duration::MAX)) {
                 Ok(Event::Failed(error)) => return Err(error.into()),
+                Ok(Event::NoRoom(_)) => self.disk.give_up(),
+                Ok(Event::Written(Some(Err(error)))) if error.is_full() => return Ok(()),
                 Ok(Event::Written(Some(result))) => self.written(result, &mut Effects::default())?,
                 Ok(Event::Written(None)) => panic!("the thread that writes has panicked"),
                 Ok(_) => {}

@@ -79,7 +79,8 @@ fn run(flags: Flags) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // Bound first: a second node on the same address must not touch the disk.
     let listener = runtime.block_on(Transport::bind(config.listen))?;
-    let opened = Storage::open(&config.data_dir, config.id, storage::Options::default());
+    let options = storage::Options { segment_bytes: config.segment_bytes };
+    let opened = Storage::open(&config.data_dir, config.id, options);
     let (mut storage, recovered) = opened.inspect_err(|error| {
         if error.is_damage() {
             eprintln!("{REJOIN}");

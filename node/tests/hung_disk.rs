@@ -1,4 +1,5 @@
-//! A disk that hangs: three whole nodes in this process, on real sockets and folders, one of which cannot write for a while.
+//! A disk that hangs, or is full: three whole nodes in this process, on real sockets and folders, of which some cannot write
+//! for a while.
 
 // What tests share may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
@@ -14,7 +15,7 @@ use mkraft_node::driver::{Driver, Inbox, Parts};
 use mkraft_node::events::{self, EventLog};
 use mkraft_node::machine::{KeyValue, Machine};
 use mkraft_node::raft::{Configuration, Initial, NodeId};
-use mkraft_node::storage::{self, Storage};
+use mkraft_node::storage::{self, Storage, StorageError};
 use mkraft_node::transport::{Outbox, Transport};
 use mkraft_proto::evidence::{Event, Line, Role};
 use mkraft_proto::v1::admin_client::AdminClient;
@@ -35,6 +36,7 @@ struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
     waiting: AtomicBool,
+    full: AtomicBool,
 }
 
 impl Gate {
@@ -51,6 +53,19 @@ impl Gate {
         let closed = self.closed.lock().unwrap();
         self.waiting.store(*closed, Ordering::Relaxed);
         drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+    }
+
+    fn fill(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) -> Result<(), StorageError> {
+        if !self.full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.waiting.store(true, Ordering::Relaxed);
+        let source = std::io::Error::from_raw_os_error(28);
+        Err(StorageError::NoRoom { action: "write", path: "a new segment".into(), source })
     }
 }
 
@@ -90,6 +105,7 @@ impl Cluster {
                 compact_entries: 1 << 20,
                 compact_bytes: 1 << 30,
                 snapshot_rate: 1 << 20,
+                segment_bytes: 8 << 20,
                 voters: None,
                 patience: 0,
                 leases: false,
@@ -155,6 +171,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for node in self.nodes.values_mut() {
             node.gate.open();
+            node.gate.fill(false);
             node.inbox.stop("the test is over".into());
             let Some(driver) = node.driver.take() else { continue };
             let driver = driver.join();
@@ -183,6 +200,7 @@ fn start(config: &Config, listener: tokio::net::TcpListener, runtime: &Runtime) 
         snapshots: storage.snapshots(),
         write: Box::new(move |write| {
             passing.pass();
+            passing.has_room()?;
             storage.write(write)
         }),
         machine: Machine::new(KeyValue::default()),
@@ -295,4 +313,73 @@ fn a_node_that_stops_while_its_disk_hangs_waits_for_it_and_tells_of_what_it_took
     let open = || Storage::open(&data, stops, storage::Options::default()).ok();
     let (_, recovered) = wait("its folder is free", open);
     assert_eq!(recovered.entries.last().map(|entry| entry.index.0), last.next_back());
+}
+
+fn is_refused(result: Result<(), ErrorCode>) -> bool {
+    let refused = result.err().filter(|code| code.definite());
+    refused.is_some()
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_refuses_writes_and_goes_on_when_there_is_room() {
+    let cluster = Cluster::start();
+    let old = wait("somebody leads", || cluster.leader());
+    wait("a write is taken", || cluster.put(old, "a", "1").ok());
+
+    cluster.nodes[&old].gate.fill(true);
+    // A majority commits it without the leader's own disk; whether the leader still answers is a race.
+    let second = cluster.put(old, "a", "2");
+    let new = wait("another leads", || cluster.leader().filter(|id| *id != old));
+    assert!(is_refused(cluster.put(old, "c", "4")));
+    wait("the next one takes a write", || cluster.put(new, "b", "3").ok());
+    let seen = cluster.get(new, "a", false).unwrap();
+    assert!(seen == b"2" || (seen == b"1" && second.is_err()), "{second:?}");
+    assert_ne!(cluster.leader(), Some(old));
+    assert!(is_refused(cluster.put(old, "c", "4")));
+
+    cluster.nodes[&old].gate.fill(false);
+    wait("it follows again", || cluster.get(old, "b", true).ok().filter(|value| value == b"3"));
+    assert_eq!(cluster.get(old, "c", true), Ok(Vec::new()), "what was refused is nowhere");
+}
+
+#[test]
+fn when_all_disks_are_full_writes_fail_for_certain_and_are_taken_again_with_room() {
+    let cluster = Cluster::start();
+    let leader = wait("somebody leads", || cluster.leader());
+    wait("a write is taken", || cluster.put(leader, "a", "1").ok());
+    cluster.nodes.values().for_each(|node| node.gate.fill(true));
+    // Of the first it is open what becomes of it.
+    _ = cluster.put(leader, "open", "2");
+    let mut refused = 0;
+    wait("every node refuses", || {
+        let all = cluster.nodes.keys().all(|id| is_refused(cluster.put(*id, "refused", "3")));
+        refused = if all { refused + 1 } else { 0 };
+        (refused > 20).then_some(())
+    });
+    cluster.nodes.values().for_each(|node| node.gate.fill(false));
+    let leader = wait("a write is taken again", || {
+        cluster.leader().filter(|leader| cluster.put(*leader, "b", "4").is_ok())
+    });
+    assert_eq!(cluster.get(leader, "a", false), Ok(b"1".to_vec()));
+    assert_eq!(cluster.get(leader, "refused", false), Ok(Vec::new()));
+}
+
+#[test]
+fn a_node_that_stops_while_its_disk_is_full_does_not_wait_for_room() {
+    let mut cluster = Cluster::start();
+    let leader = wait("somebody leads", || cluster.leader());
+    wait("a write is taken", || cluster.put(leader, "a", "1").ok());
+    let stops = *cluster.nodes.keys().find(|id| **id != leader).unwrap();
+    cluster.nodes[&stops].gate.fill(true);
+    wait("a write that finds no room", || {
+        cluster.put(leader, "a", "2").unwrap();
+        cluster.nodes[&stops].gate.waiting.load(Ordering::Relaxed).then_some(())
+    });
+    cluster.nodes[&stops].inbox.stop("asked to".into());
+    let driver = cluster.nodes.get_mut(&stops).unwrap().driver.take().unwrap();
+    wait("it has stopped", || driver.is_finished().then_some(()));
+    driver.join().unwrap();
+    let lines = std::fs::read_to_string(cluster.events(stops)).unwrap();
+    let last: Line = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert!(matches!(last.event, Event::Stop { .. }), "{last:?}");
 }

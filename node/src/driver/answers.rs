@@ -27,6 +27,11 @@ pub fn busy(waited: Duration) -> Error {
     Error { retry_after_ms: after.as_millis() as u32, ..busy }
 }
 
+/// What is there to be written waits, and is not lost; more is not taken.
+pub fn no_room() -> Error {
+    busy_for("the disk of this node is full")
+}
+
 pub fn not_leader(leader: Option<NodeId>) -> Error {
     let message = match leader {
         Some(leader) => format!("{leader} leads"),

@@ -21,6 +21,10 @@ pub enum Event {
     },
     /// The running write is durable, or it failed; None: the thread that writes has panicked.
     Written(Option<Result<(), StorageError>>),
+    /// There is no room for the running write, which is tried again until there is.
+    NoRoom(StorageError),
+    /// There is none for the snapshot that was asked for, which is taken later.
+    NoRoomForSnapshot(StorageError),
     /// The snapshot that was asked for is on the disk, or it failed.
     Taken(Result<Snapshot, StorageError>),
     /// A snapshot of the leader's is on the disk, and this is the machine whose state it holds.

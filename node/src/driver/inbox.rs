@@ -58,11 +58,10 @@ impl Inbox {
         })
     }
 
-    /// For what a thread of this node has done: waits for room.
-    pub fn deliver(&self, event: Event) {
+    /// For what a thread of this node has done: waits for room. False: without a driver there is nobody left to tell.
+    pub fn deliver(&self, event: Event) -> bool {
         self.waiting.fetch_add(event.bytes(), Ordering::Relaxed);
-        // Without a driver there is nobody left to tell.
-        let _ = self.sender.send(event);
+        self.sender.send(event).is_ok()
     }
 
     /// Waits for room.

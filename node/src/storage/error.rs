@@ -5,6 +5,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::outline::Violation;
 use crate::raft::{Index, NodeId};
 
@@ -22,6 +24,10 @@ pub struct Torn {
 pub enum StorageError {
     #[error("failed to {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    /// Of what was to be written nothing is there, and nothing else was touched: it may be tried again.
+    #[error("no room to {action} {}", path.display())]
+    NoRoom { action: &'static str, path: PathBuf, source: io::Error },
 
     /// What the disk holds of it is not known, and a second try that succeeds would say nothing about the first.
     #[error("failed to sync {}", path.display())]
@@ -79,6 +85,21 @@ impl StorageError {
                 | StorageError::Missing { .. }
                 | StorageError::NoSnapshot { .. }
         )
+    }
+
+    /// True when nothing was done, for want of room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, StorageError::NoRoom { .. })
+    }
+
+    /// For a file that counts for nothing yet, and that the caller takes away: there may be no room for it.
+    pub(super) fn new_file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        move |source| match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC | Errno::EDQUOT) => {
+                StorageError::NoRoom { action, path: path.to_owned(), source }
+            }
+            _ => StorageError::Io { action, path: path.to_owned(), source },
+        }
     }
 
     /// For `map_err`: the action and the file at hand, around what the system said.

@@ -143,7 +143,8 @@ fn parse_identity(bytes: &[u8], path: PathBuf) -> Result<Identity, StorageError>
 
 /// Puts a new file into the folder: filled and synced under another name, renamed, the folder synced.
 ///
-/// So there is no half-made file under `name` after any crash, and a damaged one is damage.
+/// So there is no half-made file under `name` after any crash, and a damaged one is damage. Where there is no room for it,
+/// nothing of it is left.
 pub(super) fn place(
     dir: &Path,
     name: &str,
@@ -162,12 +163,28 @@ pub(super) fn place_by(
     let (temporary, path) = (dir.join(temporary), dir.join(name));
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(true).open(&temporary);
-    let mut file = opened.map_err(StorageError::io("create", &temporary))?;
-    fill(&mut file).map_err(StorageError::io("write", &temporary))?;
+    let mut file = opened.map_err(StorageError::new_file("create", &temporary))?;
+    fill(&mut file)
+        .map_err(|error| given_up(StorageError::new_file("write", &temporary)(error), &temporary))?;
     file.sync_all().map_err(StorageError::sync(&temporary))?;
-    fs::rename(&temporary, &path).map_err(StorageError::io("rename a new file to", &path))?;
+    fs::rename(&temporary, &path).map_err(|error| {
+        given_up(StorageError::new_file("rename a new file to", &path)(error), &temporary)
+    })?;
     sync(dir)?;
     Ok((file, path))
+}
+
+/// Why a new file did not come about; where there was no room for it, what there is of it goes.
+pub(super) fn given_up(error: StorageError, temporary: &Path) -> StorageError {
+    if !error.is_full() {
+        return error;
+    }
+    match fs::remove_file(temporary) {
+        Err(failed) if failed.kind() != io::ErrorKind::NotFound => {
+            StorageError::io("remove", temporary)(failed)
+        }
+        _ => error,
+    }
 }
 
 /// Makes a file of this folder, which counts for nothing under its present name, one under `name`: filled and
@@ -183,7 +200,7 @@ pub(super) fn rename(
     let mut file = opened.map_err(StorageError::io("open", from))?;
     fill(&mut file).map_err(StorageError::io("write", from))?;
     file.sync_all().map_err(StorageError::sync(from))?;
-    fs::rename(from, &path).map_err(StorageError::io("rename a spare segment to", &path))?;
+    fs::rename(from, &path).map_err(StorageError::new_file("rename a spare segment to", &path))?;
     sync(dir)?;
     Ok((file, path))
 }

@@ -81,6 +81,7 @@ use self::mark::Mark;
 use self::outline::Outline;
 use self::record::Base;
 use self::recovery::{Held, Newest, Recovery, Tail};
+use self::segment::write_zeros;
 use crate::raft::{HardState, Index, NodeId, Position, Write};
 
 /// A record's body is at most this long; all of it passes through memory.
@@ -105,6 +106,16 @@ impl Default for Options {
     fn default() -> Options {
         // A boot reads the newest segment to its end, and a copy of the folder holds all of it.
         Options { segment_bytes: 8 << 20 }
+    }
+}
+
+impl Options {
+    /// Of a new segment with room for a first record that takes `frame_bytes`.
+    fn bytes_for(&self, base: &Base, frame_bytes: u64) -> u64 {
+        const { assert!(RECORD_BYTES_MAX + (1 << 20) < segment::SEGMENT_BYTES_MAX) };
+        let overhead =
+            segment::HEADER_BYTES + frame::HEADER_BYTES + record::base_bytes(base) + frame::SEAL_BYTES;
+        self.segment_bytes.min(segment::SEGMENT_BYTES_MAX).max(overhead as u64 + frame_bytes)
     }
 }
 
@@ -213,7 +224,8 @@ impl Storage {
     /// Makes one write durable: one record, one sync (and three more when a new segment begins, or when one that
     /// is no longer needed goes).
     ///
-    /// After an error nothing is known about this write but that it was not acknowledged, and every later
+    /// Where there is no room for a segment that it needs, nothing was done, and it may be tried again. After any
+    /// other error nothing is known about this write but that it was not acknowledged, and every later
     /// call fails. A write that is empty or does not continue the log is a bug, and so is one that begins the log
     /// where no snapshot stands.
     pub fn write(&mut self, write: &Write) -> Result<(), StorageError> {
@@ -236,8 +248,13 @@ impl Storage {
         if bytes > RECORD_BYTES_MAX {
             return Err(StorageError::TooLarge { bytes, limit: RECORD_BYTES_MAX });
         }
-        if let Some(before) = before {
-            self.roll_over(frame_bytes, before)?;
+        if let Some(before) = before
+            && let Err(error) = self.roll_over(frame_bytes, before.clone())
+        {
+            if error.is_full() {
+                (self.outline, self.poisoned) = (before, false);
+            }
+            return Err(error);
         }
         self.append(|body| record::encode(write, body))?;
         self.mark.set(self.sequence - 1)?;
@@ -262,9 +279,13 @@ impl Storage {
     fn roll_over(&mut self, frame_bytes: u64, outline: Outline) -> Result<(), StorageError> {
         let first = self.sequence + 1;
         let base = Base { previous: self.active.first, hard_state: self.hard_state, outline };
-        let spare = self.spares.pop();
-        let next =
-            Active::create(&self.dir, self.identity.node, first, &self.options, frame_bytes, &base, spare)?;
+        // It stays one until it has another name.
+        let bytes = self.options.bytes_for(&base, frame_bytes);
+        let spare = self.spares.last().filter(|_| bytes == self.options.segment_bytes).cloned();
+        let next = Active::create(&self.dir, self.identity.node, first, bytes, &base, spare.as_deref())?;
+        if spare.is_some() {
+            self.spares.pop();
+        }
         self.append(|_| {})?;
         assert_eq!(self.sequence, first, "the seal takes one number");
         // The base came with its segment.
@@ -326,24 +347,17 @@ impl Storage {
 }
 
 impl Active {
-    /// A new segment with room for a first record that takes `frame_bytes`.
+    /// A new segment of `bytes` bytes, as many as `spare` has.
     fn create(
         dir: &Path,
         node: NodeId,
         first: u64,
-        options: &Options,
-        frame_bytes: u64,
+        bytes: u64,
         base: &Base,
-        spare: Option<PathBuf>,
+        spare: Option<&Path>,
     ) -> Result<Active, StorageError> {
-        const { assert!(RECORD_BYTES_MAX + (1 << 20) < segment::SEGMENT_BYTES_MAX) };
-        let overhead =
-            segment::HEADER_BYTES + frame::HEADER_BYTES + record::base_bytes(base) + frame::SEAL_BYTES;
-        let least = overhead as u64 + frame_bytes;
-        let bytes = options.segment_bytes.min(segment::SEGMENT_BYTES_MAX).max(least);
-        let spare = spare.filter(|_| bytes == options.segment_bytes);
         let segment::Created { file, path, salt, offset } =
-            segment::create(dir, node, first, bytes, base, spare.as_deref())?;
+            segment::create(dir, node, first, bytes, base, spare)?;
         Ok(Active { file, path, first, highest: Index(0), salt, offset, bytes })
     }
 }
@@ -381,7 +395,8 @@ fn claim(dir: &Path, node: NodeId, options: &Options) -> Result<Identity, Storag
         // The segment comes before the identity: a folder that has an owner has a log.
         None if recovery::is_fresh(dir, node)? => {
             folder::sync_parent(dir)?;
-            Active::create(dir, node, FIRST_SEQUENCE, options, 0, &Base::default(), None)?;
+            let base = Base::default();
+            Active::create(dir, node, FIRST_SEQUENCE, options.bytes_for(&base, 0), &base, None)?;
             folder::write_identity(dir, node)
         }
         None => recovery::owner(dir),
@@ -409,14 +424,4 @@ fn settle(tail: Tail, last: Held, torn: Option<&Torn>, newest: Vec<Newest>) -> R
 
 fn open_segment(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
-}
-
-fn write_zeros(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    let end = offset + bytes;
-    for at in (offset..end).step_by(ZEROS.len()) {
-        let length = (end - at).min(ZEROS.len() as u64) as usize;
-        file.write_all_at(&ZEROS[..length], at)?;
-    }
-    Ok(())
 }

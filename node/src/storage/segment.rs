@@ -117,11 +117,45 @@ pub(super) fn create(
     Ok(Created { file, path, salt: header.salt, offset: begin.len() as u64 })
 }
 
+/// All room that the segment will ever need: whether there is any must not show in the middle of a record.
 fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
+    #[cfg(test)]
+    room::take(bytes)?;
     match fallocate(file, FallocateFlags::empty(), 0, bytes as i64) {
-        // Not every file system can; then blocks are found as they are written.
-        Err(Errno::EOPNOTSUPP) => file.set_len(bytes),
+        // Not every file system can; then blocks are found by writing them.
+        Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => write_zeros(file, 0, bytes),
         result => result.map_err(io::Error::from),
+    }
+}
+
+pub(super) fn write_zeros(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let end = offset + bytes;
+    for at in (offset..end).step_by(ZEROS.len()) {
+        let length = (end - at).min(ZEROS.len() as u64) as usize;
+        file.write_all_at(&ZEROS[..length], at)?;
+    }
+    Ok(())
+}
+
+/// How much room a test's disk has for new segments.
+#[cfg(test)]
+pub(super) mod room {
+    use std::cell::Cell;
+    use std::io;
+
+    use nix::errno::Errno;
+
+    thread_local! { static LEFT: Cell<u64> = const { Cell::new(u64::MAX) }; }
+
+    pub fn set(bytes: u64) {
+        LEFT.set(bytes);
+    }
+
+    pub fn take(bytes: u64) -> io::Result<()> {
+        let left = LEFT.get().checked_sub(bytes).ok_or(Errno::ENOSPC)?;
+        LEFT.set(left);
+        Ok(())
     }
 }
 

@@ -52,6 +52,14 @@ const CHECKSUM_BYTES: usize = 4;
 /// A configuration of thousands of nodes is none.
 const CONFIGURATION_BYTES_MAX: u32 = 1 << 20;
 
+/// Kinds of snapshots under way, of each of which there is one at a time.
+const TAKEN: &str = "taken";
+const RECEIVED: &str = "received";
+
+fn unfinished(dir: &Path, kind: &str) -> PathBuf {
+    dir.join(format!("{kind}.snap.tmp"))
+}
+
 /// The way to a node's snapshots, for threads beside the one that owns its storage.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
@@ -64,22 +72,35 @@ impl Snapshots {
         Snapshots { dir: dir.to_owned(), node }
     }
 
-    /// Takes one: `fill` writes the state. It stands under its name, proven, when this returns.
+    /// Takes one: `fill` writes the state. It stands under its name, proven, when this returns; and nothing of it is left
+    /// when there is no room for it.
     pub fn take(
         &self,
         position: Position,
         configuration: Configuration,
         fill: impl FnOnce(&mut Writer) -> io::Result<()>,
     ) -> Result<Snapshot, StorageError> {
-        let mut writer = Writer::create(&self.dir, "taken", self.node, position, configuration)?;
-        fill(&mut writer).map_err(StorageError::io("write", &writer.path))?;
-        writer.finish()
+        let mut writer = Writer::create(&self.dir, TAKEN, self.node, position, configuration)?;
+        let path = writer.path.clone();
+        let filled = fill(&mut writer).map_err(StorageError::new_file("write", &path));
+        filled.and_then(|()| writer.finish()).map_err(|error| folder::given_up(error, &path))
     }
 
     /// Begins one that comes from elsewhere; of these, there is one at a time.
     pub fn receive(&self, snapshot: &Snapshot) -> Result<Writer, StorageError> {
         let configuration = snapshot.configuration.clone();
-        Writer::create(&self.dir, "received", self.node, snapshot.position, configuration)
+        Writer::create(&self.dir, RECEIVED, self.node, snapshot.position, configuration)
+    }
+
+    /// What there is of one that was being received goes, and its room with it.
+    pub fn give_up_receiving(&self) -> Result<(), StorageError> {
+        let path = unfinished(&self.dir, RECEIVED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn open(&self, position: Position) -> Result<Reader, StorageError> {
@@ -109,12 +130,13 @@ impl Writer {
         position: Position,
         configuration: Configuration,
     ) -> Result<Writer, StorageError> {
-        let path = dir.join(format!("{kind}.snap.tmp"));
+        let path = unfinished(dir, kind);
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(true).open(&path);
-        let mut file = opened.map_err(StorageError::io("create", &path))?;
+        let mut file = opened.map_err(StorageError::new_file("create", &path))?;
         let head = encode_head(node, position, &configuration);
-        file.write_all(&head).map_err(StorageError::io("write", &path))?;
+        let written = file.write_all(&head);
+        written.map_err(|error| folder::given_up(StorageError::new_file("write", &path)(error), &path))?;
         let snapshot = Snapshot { position, configuration, bytes: 0, digest: 0 };
         let dir = dir.to_owned();
         let digest = Xxh3::new();
@@ -134,7 +156,7 @@ impl Writer {
 
     /// Makes it durable, reads it back, and only then gives it its name.
     pub fn finish(mut self) -> Result<Snapshot, StorageError> {
-        let failed = |action| StorageError::io(action, &self.path);
+        let failed = |action| StorageError::new_file(action, &self.path);
         self.snapshot.digest = self.digest.digest();
         let trailer = encode_trailer(&self.snapshot, self.whole);
         if !self.buffer.is_empty() || self.number == 0 {
@@ -150,7 +172,7 @@ impl Writer {
         let proven = Reader::open(&self.path, self.node, position).and_then(Reader::check)?;
         assert_eq!(proven, self.snapshot, "{} reads back as another snapshot", self.path.display());
         let path = self.dir.join(file_name(position));
-        fs::rename(&self.path, &path).map_err(StorageError::io("rename a snapshot to", &path))?;
+        fs::rename(&self.path, &path).map_err(StorageError::new_file("rename a snapshot to", &path))?;
         folder::sync(&self.dir)?;
         Ok(proven)
     }

@@ -80,6 +80,7 @@ fn config() -> Config {
         compact_entries: 1000,
         compact_bytes: 1 << 20,
         snapshot_rate: 1 << 20,
+        segment_bytes: 8 << 20,
         voters: Some([N1].into()),
         patience: 0,
         leases: false,

@@ -86,6 +86,88 @@ fn a_failed_roll_over_poisons_too() {
 }
 
 #[test]
+fn a_write_that_finds_no_room_changes_nothing_and_goes_on_once_there_is_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut storage, _) = Storage::open(folder.path(), NODE, SMALL).unwrap();
+    let mut model = Model::default();
+    segment::room::set(SMALL.segment_bytes);
+    let mut refused = None;
+    while refused.is_none() {
+        let write = append([entry(model.entries.len() as u64 + 1, 1, &[7; 60])]);
+        let before = contents(folder.path());
+        match storage.write(&write) {
+            Ok(()) => model.apply(&write),
+            Err(error) => {
+                assert!(error.is_full(), "{error}");
+                assert_eq!(contents(folder.path()), before, "nothing was begun");
+                refused = Some(write);
+            }
+        }
+        assert!(model.entries.len() < 100);
+    }
+    let before = contents(folder.path());
+    assert_eq!(segment::list(folder.path()).unwrap().len(), 2, "there was room for one more");
+    let refused = refused.unwrap();
+    assert!(storage.write(&refused).unwrap_err().is_full());
+    // What fits into the room that there is is taken still.
+    let small = vote(3, Some(2));
+    storage.write(&small).unwrap();
+    model.apply(&small);
+    assert_ne!(contents(folder.path()), before);
+    assert!(storage.write(&refused).unwrap_err().is_full());
+    segment::room::set(u64::MAX);
+    storage.write(&refused).unwrap();
+    model.apply(&refused);
+    drop(storage);
+    assert_recovers(folder.path(), &model, false, "with room again");
+}
+
+#[test]
+fn a_segment_that_is_written_over_needs_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut storage, _) = Storage::open(folder.path(), NODE, SMALL).unwrap();
+    let mut last = 0;
+    let mut write = |storage: &mut Storage| {
+        last += 1;
+        storage.write(&append([entry(last, 1, &[7; 60])]))
+    };
+    (0..20).for_each(|_| write(&mut storage).unwrap());
+    take(&storage, position(20, 1), 10);
+    storage.write(&begin_after(position(20, 1), false)).unwrap();
+    (0..4).for_each(|_| write(&mut storage).unwrap());
+    let spares = storage.spares.len();
+    assert!(spares >= 2, "{spares}");
+    segment::room::set(0);
+    let segments = |storage: &Storage| storage.sealed.len();
+    let mut rolled = 0;
+    loop {
+        let before = segments(&storage);
+        if let Err(error) = write(&mut storage) {
+            assert!(error.is_full(), "{error}");
+            break;
+        }
+        rolled += usize::from(segments(&storage) > before);
+        assert!(rolled < 20);
+    }
+    assert!(rolled >= spares && storage.spares.is_empty(), "{rolled} of {spares}");
+    segment::room::set(u64::MAX);
+}
+
+#[test]
+fn a_snapshot_that_finds_no_room_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (storage, _) = Storage::open(folder.path(), NODE, SMALL).unwrap();
+    let before = contents(folder.path());
+    let fill = |_: &mut Writer| Err(io::Error::from(nix::errno::Errno::ENOSPC));
+    let error = storage.snapshots().take(position(1, 1), voters(), fill).unwrap_err();
+    assert!(error.is_full(), "{error}");
+    assert_eq!(contents(folder.path()), before);
+    let fill = |_: &mut Writer| Err(io::Error::from(nix::errno::Errno::EIO));
+    let error = storage.snapshots().take(position(1, 1), voters(), fill).unwrap_err();
+    assert!(!error.is_full(), "{error}");
+}
+
+#[test]
 fn a_write_that_no_log_could_take_is_a_bug_and_reaches_no_disk() {
     let cases = [
         ("nothing to make durable", Write::default()),
