@@ -168,6 +168,7 @@ impl Run<'_> {
             compact_entries: asked.compact_entries,
             compact_bytes: asked.compact_bytes,
             snapshot_rate: asked.snapshot_rate,
+            segment_bytes: asked.segment_bytes,
             leases: asked.leases,
         };
         let layout = Layout {
@@ -266,7 +267,8 @@ fn node_run(node: &cluster::Node) -> NodeRun {
     };
     let boot = |start: cluster::Start| BootRun {
         answered: start.answered,
-        asked: asked(start.ending.as_ref()),
+        asked: if start.refused { Asked::Refused } else { asked(start.ending.as_ref()) },
+        damaged: start.damaged,
         next: start.next,
         evidence: start.evidence,
         end: match start.ending.map(|ending| ending.status) {

@@ -1,7 +1,7 @@
 //! Faults of processes and of the load on real nodes: each lands, seen from outside, and heals.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -264,6 +264,58 @@ async fn a_crash_loop_kills_again_and_again_by_itself_and_leaves_the_node_runnin
     assert_eq!(scene.cluster.node("n3").start_count() as usize, kills + 1);
     scene.serves().await;
     assert_eq!(scene.endings("n3").len(), kills, "one more after it was healed");
+    scene.close().await;
+}
+
+/// What is in the files of a node's data, but for the one that says how far it is durable.
+fn data(scene: &Scene, node: &str) -> BTreeMap<String, Vec<u8>> {
+    let data = scene.cluster.node_folder(node).data();
+    let files = fs::read_dir(data).unwrap().map(|file| file.unwrap());
+    let files = files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()));
+    files.filter(|(name, _)| name != "durable" && name != "lock").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_at_rest_is_there_is_refused_by_name_and_is_put_right() {
+    let scene = scene(|_| None).await;
+    let cases = [
+        ("at: 0s, bit-flip: n2, file: log, place: middle, down: 300ms", "bit-flip"),
+        ("at: 0s, truncate: n2, file: log, place: header, down: 300ms", "truncate"),
+        ("at: 0s, swap-blocks: n2, file: log, place: middle, down: 300ms", "swap-blocks"),
+    ];
+    let node = scene.cluster.node("n2");
+    for (fault, f) in cases {
+        let run = scene.suffers(&[fault, "at: 100ms, kill: n2, down: 0s"]);
+        let strike = run.installed(f).await;
+        assert_eq!(node.state(), NodeState::Damaged, "{}", strike.detail);
+        let damaged = data(&scene, "n2");
+        let heal = run.installed("heal").await;
+        assert!(heal.detail.contains("refused with exit code 2"), "{}", heal.detail);
+        assert_eq!(run.told("kill").await.detail, "nothing to strike: n2 is Damaged");
+        run.ends().await;
+        let starts = node.starts();
+        let [.., refused, mended] = &starts[..] else { panic!("{starts:?}") };
+        assert!(refused.damaged && refused.refused && !refused.answered, "{refused:?}");
+        assert!(!mended.damaged && !mended.refused && mended.answered, "{mended:?}");
+        scene.serves().await;
+        // Whatever was written since stands behind what was there.
+        let now = data(&scene, "n2");
+        let differing: Vec<_> =
+            damaged.iter().filter(|(name, bytes)| now.get(*name) != Some(bytes)).collect();
+        assert_eq!(
+            differing.len(),
+            1,
+            "{f}: {:?}",
+            differing.iter().map(|(name, _)| name).collect::<Vec<_>>()
+        );
+        assert!(strike.detail.contains(differing[0].0), "{}", strike.detail);
+        let shorter = differing[0].1.len() < now[differing[0].0].len();
+        assert_eq!(shorter, f == "truncate");
+    }
+    let run = scene.suffers(&["at: 0s, bit-flip: n1, file: snapshot"]);
+    assert_eq!(run.told("bit-flip").await.detail, "n1: it has no snapshot yet");
+    run.ends().await;
+    assert_eq!(scene.endings("n1"), [], "nobody is killed for a file that is not there");
     scene.close().await;
 }
 

@@ -55,6 +55,8 @@ pub struct Boot {
     pub number: u64,
     /// How the process ended, when it is known which process wrote this file.
     pub end: Option<End>,
+    /// What the process found on its disk had been changed while it was down.
+    pub damaged: bool,
 }
 
 #[derive(Debug)]

@@ -49,8 +49,8 @@ impl Reader<'_> {
             0 => (self.folder.dump(id), Kinds::DUMP),
             number => (self.folder.boot(id, number), Kinds::EVENTS),
         };
-        let end = run.map(|run| run.end);
-        let boot = Boot { file: self.folder.relative(&path), facts: Vec::new(), number, end };
+        let (end, damaged) = (run.map(|run| run.end), run.is_some_and(|run| run.damaged));
+        let boot = Boot { file: self.folder.relative(&path), facts: Vec::new(), number, end, damaged };
         let (seq, t, owed, owed_snapshot, stopped) = (0, 0, None, None, false);
         let file = path.clone();
         let mut open =

@@ -9,14 +9,18 @@ use crate::history::folder::{Asked, End};
 const SIGKILL: i32 = 9;
 /// Ends a node that has not begun to listen for it yet.
 const SIGTERM: i32 = 15;
+/// Exit code of a panic.
+const PANIC: i32 = 101;
 
-/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM.
+/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM; or it refused a disk
+/// that was damaged while it was down, and named the damage by file and place.
 ///
 /// Reads: how each process ended and what was asked of it, in `run.json`. Fails: naming a node that ended unasked (a
 /// panic, a failed write, a folder it refused, the machine's out-of-memory killer) or not as asked. Unknown: nobody saw
 /// a process end, one did not obey SIGTERM within its grace, or none was started. Cost: O(boots).
 pub fn no_crash(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
+    let mut refusals = 0;
     for node in &evidence.info.nodes {
         for (boot, run) in (1_usize..).zip(&node.boots) {
             tally.examined += 1;
@@ -37,7 +41,12 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
                     continue;
                 }
                 (End::Stopped | End::Signal(SIGKILL | SIGTERM), Asked::Yes) => continue,
-                (End::Stopped, Asked::No) => "cleanly".to_owned(),
+                // It was to.
+                (End::Exit(code), Asked::Refused) if code != PANIC => {
+                    refusals += 1;
+                    continue;
+                }
+                (End::Stopped, Asked::No | Asked::Refused) => "cleanly".to_owned(),
                 (End::Signal(signal), _) => format!("by signal {signal}"),
                 (End::Exit(code), _) => format!("with exit code {code}"),
             };
@@ -52,7 +61,11 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
         }
     }
     tally.verdict("no process of a node in run.json", |processes| {
-        format!("{} of nodes: none ended but by the harness' hand", count(processes, "boot"))
+        let told = format!("{} of nodes: none ended but by the harness' hand", count(processes, "boot"));
+        match refusals {
+            0 => told,
+            _ => format!("{told}, or for damage that it named ({refusals})"),
+        }
     })
 }
 

@@ -264,7 +264,7 @@ mod tests {
     fn a_file_is_of_the_last_process_that_found_its_number_free() {
         let run = |evidence, answered| {
             let (end, asked) = (End::Signal(9), Asked::Yes);
-            BootRun { answered, end, asked, next: false, evidence: Some(evidence) }
+            BootRun { answered, end, asked, next: false, damaged: false, evidence: Some(evidence) }
         };
         // The second and the third were killed before they opened a file.
         let runs = [run(1, true), run(2, false), run(2, false), run(2, true), run(3, false)];

@@ -1,10 +1,11 @@
 //! One node's process: started, killed, paused, resumed, terminated, each act with its proof. What goes on for a
-//! while has a file of its own: [`slow`], [`crash_loop`].
+//! while has a file of its own: [`slow`], [`crash_loop`], [`damaged`].
 //!
 //! In: orders, one at a time per node. Out: a [`Deed`] that was seen to be done, or an [`ActError`] that says
 //! whether anything may have happened. Never: an end that nobody noticed, or a restart that nobody ordered.
 
 mod crash_loop;
+mod damaged;
 mod slow;
 
 use std::fmt;
@@ -44,6 +45,8 @@ pub enum NodeState {
     Slow,
     /// Killed and started again and again: up at one moment and down at the next.
     CrashLoop,
+    /// Down, and what it has on its disk was changed: only who did so starts it.
+    Damaged,
     Down,
 }
 
@@ -57,6 +60,10 @@ pub struct Start {
     pub evidence: Option<u64>,
     /// It was seen to answer, so it must have left evidence.
     pub answered: bool,
+    /// What it found on its disk had been changed while it was down.
+    pub damaged: bool,
+    /// It told that by file and place, and ended.
+    pub refused: bool,
     /// None while it lives.
     pub ending: Option<Ending>,
 }
@@ -172,10 +179,12 @@ pub struct Node {
 }
 
 struct Life {
-    /// Never [`NodeState::CrashLoop`]: what the process does at this moment.
+    /// Never [`NodeState::CrashLoop`] or [`NodeState::Damaged`]: what the process does at this moment.
     state: NodeState,
     /// In a crash loop, which alone acts on the node.
     looping: bool,
+    /// What it has on its disk was changed, and is not mended: who did so alone acts on the node.
+    damaged: bool,
     child: Option<Child>,
     order: Option<Order>,
     starts: Vec<Start>,
@@ -190,7 +199,7 @@ impl Node {
         guard: Arc<Guard>,
     ) -> Node {
         let (state, starts) = (NodeState::Down, Vec::new());
-        let life = Life { state, looping: false, child: None, order: None, starts };
+        let life = Life { state, looping: false, damaged: false, child: None, order: None, starts };
         let (hand, looping) = (Mutex::new(()), Mutex::new(None));
         let life = Arc::new(watch::Sender::new(life));
         Node { name, launch, next, upgraded: AtomicBool::new(false), events, guard, hand, life, looping }
@@ -202,7 +211,11 @@ impl Node {
 
     pub fn state(&self) -> NodeState {
         let life = self.life.borrow();
-        if life.looping { NodeState::CrashLoop } else { life.state }
+        match *life {
+            Life { looping: true, .. } => NodeState::CrashLoop,
+            Life { damaged: true, .. } => NodeState::Damaged,
+            Life { state, .. } => state,
+        }
     }
 
     /// Whether it can answer at this moment.
@@ -264,7 +277,17 @@ impl Node {
         let child = self.guard.spawn(&launch).await.map_err(|source| self.guard_failed(source))?;
         self.life.send_modify(|life| {
             life.state = NodeState::Running;
-            life.starts.push(Start { pid: child.pid, next, evidence, answered: false, ending: None });
+            let damaged = life.damaged;
+            let start = Start {
+                pid: child.pid,
+                next,
+                evidence,
+                answered: false,
+                damaged,
+                refused: false,
+                ending: None,
+            };
+            life.starts.push(start);
             life.child = Some(child.clone());
             life.order = None;
         });
@@ -317,7 +340,9 @@ impl Node {
         match self.state() {
             NodeState::Paused => _ = self.resume_held(&hand).await?,
             NodeState::Slow => _ = self.steady_held(&hand).await?,
-            NodeState::Running | NodeState::CrashLoop | NodeState::Down => self.free()?,
+            NodeState::Running | NodeState::CrashLoop | NodeState::Damaged | NodeState::Down => {
+                self.free()?
+            }
         }
         let child = self.child(&[NodeState::Running])?;
         let began = Instant::now();
@@ -391,9 +416,12 @@ impl Node {
         }
     }
 
-    /// An error in a crash loop: nobody else acts on the node then.
+    /// An error in a crash loop, and with a damaged disk: nobody else acts on the node then.
     fn free(&self) -> Result<(), ActError> {
-        if self.life.borrow().looping { Err(self.already(NodeState::CrashLoop)) } else { Ok(()) }
+        match self.state() {
+            state @ (NodeState::CrashLoop | NodeState::Damaged) => Err(self.already(state)),
+            _ => Ok(()),
+        }
     }
 
     fn child(&self, states: &[NodeState]) -> Result<Child, ActError> {

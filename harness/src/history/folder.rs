@@ -96,6 +96,9 @@ pub struct BootRun {
     /// It ran the next binary.
     #[serde(default, skip_serializing_if = "is_false")]
     pub next: bool,
+    /// What it found on its disk had been changed while it was down.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub damaged: bool,
     /// The number that its file of evidence has, if it lived long enough to open one: else the next process has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<u64>,
@@ -113,6 +116,8 @@ pub enum Asked {
     Yes,
     /// It was asked by SIGTERM, did not obey within its grace, and was killed.
     Forced,
+    /// What it had on its disk was changed, and it ended when it was started, telling file and place of the damage.
+    Refused,
     /// It ended unasked, or in another way.
     No,
 }
@@ -300,6 +305,7 @@ mod tests {
                         end: End::Signal(9),
                         asked: Asked::Forced,
                         next: false,
+                        damaged: true,
                         evidence: Some(1),
                     },
                     BootRun {
@@ -307,6 +313,7 @@ mod tests {
                         end: End::Stopped,
                         asked: Asked::Yes,
                         next: true,
+                        damaged: false,
                         evidence: None,
                     },
                 ],

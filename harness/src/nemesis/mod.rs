@@ -17,6 +17,7 @@
 //! and how it is undone. What the end of the run finds not undone is left to [`heal_all`].
 
 mod account;
+mod damage;
 mod facts;
 mod keep;
 mod links;
@@ -97,6 +98,8 @@ enum Family {
     Rolls,
     /// What is kept from the nodes.
     Load,
+    /// Of what a node keeps, while it is down: nobody else may start it before that is undone.
+    Damage,
 }
 
 impl Family {
@@ -179,7 +182,7 @@ impl Means {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Links, Load, Members, Operator, Processes, Rolls};
+        use Family::{Damage, Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -207,6 +210,9 @@ impl Fault {
             FaultKind::Roll => nodes(Rolls, roll::roll),
             FaultKind::Upgrade => nodes(Rolls, roll::upgrade),
             FaultKind::Withhold => nodes(Load, withhold::withhold),
+            FaultKind::BitFlip => nodes(Damage, damage::bit_flip),
+            FaultKind::Truncate => nodes(Damage, damage::truncate),
+            FaultKind::SwapBlocks => nodes(Damage, damage::swap_blocks),
         };
         Fault { family, strike }
     }
@@ -271,13 +277,13 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
     scripts
 }
 
-/// Undoes what is `left` on links; has every node run again, and takes back whatever else lies on a link or is withheld
+/// Undoes what is `left` on links and of damaged files; has every node run again, and takes back whatever else lies on a link or is withheld
 /// from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
-    // Links and load can be healed whatever the nodes do, and a removal is better undone when they all run.
-    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load);
+    // Links, load and damage can be healed whatever the other nodes do, and a removal is better undone when they all run.
+    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load | Family::Damage);
     let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
     let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
@@ -343,6 +349,7 @@ struct Turns {
     links: Mutex<()>,
     rolls: Mutex<()>,
     load: Mutex<()>,
+    damage: Mutex<()>,
 }
 
 impl Turns {
@@ -354,6 +361,7 @@ impl Turns {
             Family::Links => &self.links,
             Family::Rolls => &self.rolls,
             Family::Load => &self.load,
+            Family::Damage => &self.damage,
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn heal_all(cluster: &Cluster) -> Told {
             NodeState::Paused => node.resume().await,
             NodeState::Slow => node.steady().await,
             NodeState::CrashLoop => node.end_crash_loop().await,
-            NodeState::Down | NodeState::Running => node.start().await,
+            NodeState::Damaged | NodeState::Down | NodeState::Running => node.start().await,
         });
     }
     match results.is_empty() {
@@ -198,9 +198,9 @@ async fn undo(struck: Vec<(u64, Arc<Node>)>, fault: Fault) -> Told {
     sum_up(names, &at_once(undoings).await)
 }
 
-/// Nobody but its loop acts on a node in a crash loop.
+/// Nobody but its loop acts on a node in a crash loop, and nobody but who damaged it on one that is.
 fn alive(state: NodeState) -> bool {
-    !matches!(state, NodeState::Down | NodeState::CrashLoop)
+    !matches!(state, NodeState::Down | NodeState::CrashLoop | NodeState::Damaged)
 }
 
 fn running(state: NodeState) -> bool {

@@ -194,7 +194,8 @@ impl Roll {
 }
 
 fn runs_next(node: &Node) -> bool {
-    node.state() != NodeState::Down && node.starts().last().is_some_and(|start| start.next)
+    !matches!(node.state(), NodeState::Down | NodeState::Damaged)
+        && node.starts().last().is_some_and(|start| start.next)
 }
 
 /// The digest of the program that a process runs, whatever its path says by now.

@@ -32,6 +32,7 @@ pub const CLUSTER: Section = Section {
         "compact-entries",
         "compact-bytes",
         "snapshot-rate",
+        "segment-bytes",
         "leases",
     ],
 };

@@ -9,6 +9,8 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
+use super::leaf::Leaf;
+use super::problem::Problem;
 use super::words::Words;
 
 /// A delay that is longer, or varies by more of it, is a mistake of units.
@@ -63,6 +65,11 @@ pub enum Manner {
     Withhold {
         ops: Ops,
     },
+    /// Done to what a node that is down has on its disk.
+    AtRest {
+        file: Stored,
+        place: Part,
+    },
 }
 
 /// What becomes of the bytes that a cut held up.
@@ -97,15 +104,60 @@ pub enum Ops {
     All,
 }
 
+/// What a node keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stored {
+    Log,
+    /// Term, vote and commit index, as they were written last.
+    HardState,
+    /// The newest.
+    Snapshot,
+}
+
+/// Of what a node keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    Header,
+    Middle,
+    Tail,
+}
+
 /// One key of a manner, with its value.
-#[derive(Debug)]
 pub(super) enum Term<'m> {
     Time { key: &'static str, value: &'m mut Duration, most: Duration },
     Percent { key: &'static str, value: &'m mut u32, most: u32 },
     Size { key: &'static str, value: &'m mut u64, most: u64 },
-    Heal { key: &'static str, value: &'m mut Healing },
-    Shape { key: &'static str, value: &'m mut Distribution },
-    Ops { key: &'static str, value: &'m mut Ops },
+    Word { key: &'static str, value: &'m mut dyn Worded },
+}
+
+/// A value that is one of several words, whichever type they are of.
+pub(super) trait Worded {
+    fn word(&self) -> &'static str;
+    fn words(&self) -> Vec<&'static str>;
+    fn read(&mut self, leaf: &Leaf<'_>) -> Result<(), Box<Problem>>;
+    /// Panics when there is none of this number, which counts from 0.
+    fn set(&mut self, number: usize);
+}
+
+impl<T: Words> Worded for T {
+    fn word(&self) -> &'static str {
+        self.to_word().unwrap_or_default()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        T::WORDS.iter().map(|(word, _)| *word).collect()
+    }
+
+    fn read(&mut self, leaf: &Leaf<'_>) -> Result<(), Box<Problem>> {
+        *self = leaf.one_of(leaf.key, None)?;
+        Ok(())
+    }
+
+    fn set(&mut self, number: usize) {
+        *self = T::WORDS[number].1;
+    }
 }
 
 impl Manner {
@@ -113,15 +165,15 @@ impl Manner {
     pub(super) fn terms(&mut self) -> Vec<Term<'_>> {
         match self {
             Manner::Plain => Vec::new(),
-            Manner::Cut { heal } => vec![Term::Heal { key: "heal", value: heal }],
+            Manner::Cut { heal } => vec![Term::Word { key: "heal", value: heal }],
             Manner::Flaky { flap, heal } => vec![
                 Term::Time { key: "flap", value: flap, most: BY_MAX },
-                Term::Heal { key: "heal", value: heal },
+                Term::Word { key: "heal", value: heal },
             ],
             Manner::Delay { by, spread_percent, distribution } => vec![
                 Term::Time { key: "by", value: by, most: BY_MAX },
                 Term::Percent { key: "spread", value: spread_percent, most: SPREAD_MAX },
-                Term::Shape { key: "distribution", value: distribution },
+                Term::Word { key: "distribution", value: distribution },
             ],
             Manner::Throttle { rate_bytes } => {
                 vec![Term::Size { key: "rate", value: rate_bytes, most: RATE_MAX }]
@@ -132,7 +184,10 @@ impl Manner {
                 Term::Time { key: "running", value: running, most: BY_MAX },
             ],
             Manner::CrashLoop { up } => vec![Term::Time { key: "up", value: up, most: BY_MAX }],
-            Manner::Withhold { ops } => vec![Term::Ops { key: "ops", value: ops }],
+            Manner::Withhold { ops } => vec![Term::Word { key: "ops", value: ops }],
+            Manner::AtRest { file, place } => {
+                vec![Term::Word { key: "file", value: file }, Term::Word { key: "place", value: place }]
+            }
         }
     }
 
@@ -147,9 +202,7 @@ impl Term<'_> {
             Term::Time { key, .. }
             | Term::Percent { key, .. }
             | Term::Size { key, .. }
-            | Term::Heal { key, .. }
-            | Term::Shape { key, .. }
-            | Term::Ops { key, .. } => key,
+            | Term::Word { key, .. } => key,
         }
     }
 }
@@ -165,9 +218,7 @@ impl fmt::Display for Term<'_> {
                 let (unit, bytes) = unit.copied().unwrap_or(SIZES[0]);
                 write!(f, "{}{unit}", **value / bytes)
             }
-            Term::Heal { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
-            Term::Shape { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
-            Term::Ops { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Word { value, .. } => f.write_str(value.word()),
         }
     }
 }
@@ -183,6 +234,16 @@ impl Words for Healing {
 impl Words for Ops {
     const WORDS: &'static [(&'static str, Self)] =
         &[("reads", Ops::Reads), ("writes", Ops::Writes), ("all", Ops::All)];
+}
+
+impl Words for Stored {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("log", Stored::Log), ("hard-state", Stored::HardState), ("snapshot", Stored::Snapshot)];
+}
+
+impl Words for Part {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("header", Part::Header), ("middle", Part::Middle), ("tail", Part::Tail)];
 }
 
 impl Words for Distribution {

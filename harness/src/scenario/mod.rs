@@ -37,7 +37,7 @@ pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{Distribution, Healing, Manner, Ops};
+pub use manner::{Distribution, Healing, Manner, Ops, Part, Stored};
 pub use name::{Name, UnknownName};
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
@@ -77,6 +77,8 @@ pub struct Cluster {
     pub compact_bytes: u64,
     /// Bytes a second, of snapshots that a leader sends.
     pub snapshot_rate: u64,
+    /// Of a file of a node's log.
+    pub segment_bytes: u64,
     /// Whether a leader answers reads by its lease.
     pub leases: bool,
 }
@@ -178,6 +180,12 @@ pub enum FaultKind {
     Upgrade,
     /// Clients send it none of some operations until `for` is over.
     Withhold,
+    /// SIGKILL, and a bit is another in a file; started after `down`, and mended if it refuses.
+    BitFlip,
+    /// SIGKILL, and a file is shorter; the same.
+    Truncate,
+    /// SIGKILL, and two blocks of a file are in each other's place; the same.
+    SwapBlocks,
 }
 
 /// What a fault is done to.

@@ -197,6 +197,7 @@ impl<'a> Reader<'a> {
         let compact_entries = fields.read("compact-entries", |leaf| leaf.whole(1..=SIZE_MAX)).or(256 << 10);
         let compact_bytes = fields.read("compact-bytes", |leaf| leaf.whole(1..=SIZE_MAX)).or(64 << 20);
         let snapshot_rate = fields.read("snapshot-rate", |leaf| leaf.whole(1..=SIZE_MAX)).or(64 << 20);
+        let segment_bytes = fields.read("segment-bytes", |leaf| leaf.whole(1..=SIZE_MAX)).or(8 << 20);
         let leases = fields.read("leases", |leaf| leaf.switch()).or(false);
         self.problems.append(&mut fields.problems);
         let cluster = || {
@@ -209,6 +210,7 @@ impl<'a> Reader<'a> {
                 compact_entries: compact_entries?.value,
                 compact_bytes: compact_bytes?.value,
                 snapshot_rate: snapshot_rate?.value,
+                segment_bytes: segment_bytes?.value,
                 leases: leases?.value,
             })
         };

@@ -16,8 +16,8 @@ use rand_chacha::rand_core::Rng;
 use super::manner::Term;
 use super::words::{FAULT_FORMS, FaultForm, LinksForm, Words};
 use super::{
-    After, Choice, Distribution, Fact, Fault, FaultKind, Faults, Healing, Keep, Links, Manner, On, Ops,
-    Phase, Phases, Rule, Scenario, Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
+    After, Choice, Fact, Fault, FaultKind, Faults, Keep, Links, Manner, On, Phase, Phases, Rule, Scenario,
+    Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
 };
 
 /// Shorter ones have no time for several faults and the quiet after them.
@@ -253,16 +253,10 @@ fn drawn(mut manner: Manner, draws: &mut Draws) -> Manner {
             Term::Time { value, .. } => *value = draws.milliseconds(TERM_MIN_MS, TERM_MAX_MS),
             Term::Percent { value, most, .. } => *value = draws.from(0, u64::from(most)) as u32,
             Term::Size { value, .. } => *value = draws.from(RATE_KIB.0, RATE_KIB.1) << 10,
-            Term::Heal { value, .. } => *value = one_word::<Healing>(draws),
-            Term::Shape { value, .. } => *value = one_word::<Distribution>(draws),
-            Term::Ops { value, .. } => *value = one_word::<Ops>(draws),
+            Term::Word { value, .. } => value.set(draws.below(value.words().len() as u64) as usize),
         }
     }
     manner
-}
-
-fn one_word<T: Words>(draws: &mut Draws) -> T {
-    draws.one(T::WORDS).1
 }
 
 #[cfg(test)]

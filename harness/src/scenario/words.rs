@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::links::ENDS;
 use super::{
-    Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Placement, Target, UnknownLinks, Whom,
+    Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Part, Placement, Stored, Target,
+    UnknownLinks, Whom,
 };
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
@@ -74,6 +75,7 @@ const SLOW_CLOSE: Manner = Manner::SlowClose { by: Duration::ZERO };
 const SLOW: Manner = Manner::Slow { stopped: Duration::from_millis(10), running: Duration::from_millis(10) };
 const CRASH_LOOP: Manner = Manner::CrashLoop { up: Duration::from_millis(50) };
 const WITHHOLD: Manner = Manner::Withhold { ops: Ops::All };
+const AT_REST: Manner = Manner::AtRest { file: Stored::Log, place: Part::Middle };
 
 pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_nodes(FaultKind::Kill, "kill", Some(DOWN), KILLED),
@@ -100,6 +102,9 @@ pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_nodes(FaultKind::Roll, "roll", None, PROCESSES),
     FaultForm::of_nodes(FaultKind::Upgrade, "upgrade", None, PROCESSES),
     FaultForm::of_nodes(FaultKind::Withhold, "withhold", Some(FOR), PROCESSES).done(WITHHOLD),
+    FaultForm::of_nodes(FaultKind::BitFlip, "bit-flip", Some(DOWN), PROCESSES).done(AT_REST),
+    FaultForm::of_nodes(FaultKind::Truncate, "truncate", Some(DOWN), PROCESSES).done(AT_REST),
+    FaultForm::of_nodes(FaultKind::SwapBlocks, "swap-blocks", Some(DOWN), PROCESSES).done(AT_REST),
 ];
 
 impl FaultForm {

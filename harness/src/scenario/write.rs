@@ -35,6 +35,7 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "  compact-entries: {}", cluster.compact_entries)?;
         writeln!(f, "  compact-bytes: {}", cluster.compact_bytes)?;
         writeln!(f, "  snapshot-rate: {}", cluster.snapshot_rate)?;
+        writeln!(f, "  segment-bytes: {}", cluster.segment_bytes)?;
         writeln!(f, "  leases: {}", cluster.leases)?;
         writeln!(f, "workload:")?;
         writeln!(f, "  kind: {}", workload.kind)?;
@@ -220,9 +221,9 @@ mod tests {
     fn cluster() -> impl Strategy<Value = Cluster> {
         let size = (1..=NODES_MAX).prop_flat_map(|nodes| (Just(nodes), 0..=NODES_MAX - nodes));
         let times = (2..60_000_u64).prop_flat_map(|election| (Just(election), 1..election));
-        let sizes = (1..=SIZE_MAX, 1..=SIZE_MAX, 1..=SIZE_MAX, any::<bool>());
+        let sizes = (1..=SIZE_MAX, 1..=SIZE_MAX, 1..=SIZE_MAX, 1..=SIZE_MAX, any::<bool>());
         (size, times, sizes).prop_map(|((nodes, spares), (election, heartbeat), sizes)| {
-            let (compact_entries, compact_bytes, snapshot_rate, leases) = sizes;
+            let (compact_entries, compact_bytes, snapshot_rate, segment_bytes, leases) = sizes;
             Cluster {
                 nodes,
                 spares,
@@ -231,6 +232,7 @@ mod tests {
                 compact_entries,
                 compact_bytes,
                 snapshot_rate,
+                segment_bytes,
                 leases,
             }
         })
@@ -324,13 +326,7 @@ mod tests {
                 }
                 Term::Percent { value, most, .. } => *value = draw as u32 % (most + 1),
                 Term::Size { value, most, .. } => *value = 1 + draw % most,
-                Term::Heal { value, .. } => {
-                    *value = Healing::WORDS[draw as usize % Healing::WORDS.len()].1;
-                }
-                Term::Shape { value, .. } => {
-                    *value = Distribution::WORDS[draw as usize % Distribution::WORDS.len()].1;
-                }
-                Term::Ops { value, .. } => *value = Ops::WORDS[draw as usize % Ops::WORDS.len()].1,
+                Term::Word { value, .. } => value.set(draw as usize % value.words().len()),
             }
         }
         manner
@@ -651,6 +647,7 @@ cluster:
   compact-entries: 262144
   compact-bytes: 67108864
   snapshot-rate: 67108864
+  segment-bytes: 8388608
   leases: false
 workload:
   kind: register

@@ -78,6 +78,7 @@ impl Mkraft {
         flag("--compact-entries", settings.compact_entries.to_string());
         flag("--compact-bytes", settings.compact_bytes.to_string());
         flag("--snapshot-rate", settings.snapshot_rate.to_string());
+        flag("--segment-bytes", settings.segment_bytes.to_string());
         let switches = [("--join", place.voters.is_empty()), ("--leases", settings.leases)];
         arguments.extend(switches.iter().filter(|(_, on)| *on).map(|(switch, _)| switch.to_string()));
         arguments
@@ -194,7 +195,8 @@ mod tests {
         let expected = "run --id n1 --data-dir /r/data --listen 127.16.0.1:7000 \
              --peer n2=127.16.0.101:7002 --peer n3=127.16.0.101:7003 --events /r/events \
              --voter n1 --voter n2 --election-timeout 500ms --heartbeat 50ms \
-             --compact-entries 262144 --compact-bytes 67108864 --snapshot-rate 67108864";
+             --compact-entries 262144 --compact-bytes 67108864 --snapshot-rate 67108864 \
+             --segment-bytes 8388608";
         assert_eq!(mkraft.run_arguments(&place, settings).join(" "), expected);
         place.voters.clear();
         let joining = mkraft.run_arguments(&place, Settings { leases: true, ..settings }).join(" ");

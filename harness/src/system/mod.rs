@@ -9,6 +9,7 @@ pub mod gates;
 pub mod glimpse;
 pub mod mkraft;
 pub mod operator;
+pub mod stored;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub compact_bytes: u64,
     /// Bytes of snapshots sent a second.
     pub snapshot_rate: u64,
+    /// Of a file of the log.
+    pub segment_bytes: u64,
     /// Whether a leader answers reads by its lease.
     pub leases: bool,
 }
@@ -56,6 +59,7 @@ impl Settings {
             compact_entries: 256 << 10,
             compact_bytes: 64 << 20,
             snapshot_rate: 64 << 20,
+            segment_bytes: 8 << 20,
             leases: false,
         }
     }
