@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod collect;
+pub mod disk;
 pub mod history;
 pub mod judging;
 pub mod nemesis;
