@@ -50,7 +50,11 @@ fn obey() -> io::Result<()> {
     let mut mounted: Option<Mounted> = None;
     let mut over = false;
     for line in io::stdin().lock().lines() {
-        let asked: Asked = serde_json::from_str(&line?)?;
+        let Ok(asked) = line.and_then(|line| serde_json::from_str::<Asked>(&line).map_err(io::Error::from))
+        else {
+            end(mounted.take())?;
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a line that is no request"));
+        };
         let reply = match (asked.request, &mounted) {
             (Request::Mount(place), None) => match Mounted::make(place) {
                 Ok(made) => {
