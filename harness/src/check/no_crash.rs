@@ -9,8 +9,11 @@ use crate::history::folder::{Asked, End};
 const SIGKILL: i32 = 9;
 /// Ends a node that has not begun to listen for it yet.
 const SIGTERM: i32 = 15;
+/// Exit code of a panic.
+const PANIC: i32 = 101;
 
-/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM.
+/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM; or it told an
+/// error and ended, after the harness had made its disk fail.
 ///
 /// Reads: how each process ended and what was asked of it, in `run.json`. Fails: naming a node that ended unasked (a
 /// panic, a failed write, a folder it refused, the machine's out-of-memory killer) or not as asked. Unknown: nobody saw
@@ -37,7 +40,8 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
                     continue;
                 }
                 (End::Stopped | End::Signal(SIGKILL | SIGTERM), Asked::Yes) => continue,
-                (End::Stopped, Asked::No) => "cleanly".to_owned(),
+                (End::Exit(code), Asked::Failing) if code != PANIC => continue,
+                (End::Stopped, _) => "cleanly".to_owned(),
                 (End::Signal(signal), _) => format!("by signal {signal}"),
                 (End::Exit(code), _) => format!("with exit code {code}"),
             };

@@ -113,6 +113,8 @@ pub enum Asked {
     Yes,
     /// It was asked by SIGTERM, did not obey within its grace, and was killed.
     Forced,
+    /// What it stands on, such as its disk, was made to fail; then it may end with an error that it tells.
+    Failing,
     /// It ended unasked, or in another way.
     No,
 }

@@ -17,6 +17,7 @@
 //! and how it is undone. What the end of the run finds not undone is left to [`heal_all`].
 
 mod account;
+mod disks;
 mod facts;
 mod keep;
 mod links;
@@ -97,6 +98,8 @@ enum Family {
     Rolls,
     /// What is kept from the nodes.
     Load,
+    /// What disks do while their nodes run, or try to.
+    Disks,
 }
 
 impl Family {
@@ -179,7 +182,7 @@ impl Means {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Links, Load, Members, Operator, Processes, Rolls};
+        use Family::{Disks, Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -207,6 +210,11 @@ impl Fault {
             FaultKind::Roll => nodes(Rolls, roll::roll),
             FaultKind::Upgrade => nodes(Rolls, roll::upgrade),
             FaultKind::Withhold => nodes(Load, withhold::withhold),
+            FaultKind::PowerLoss => nodes(Processes, disks::power_loss),
+            FaultKind::Eio => nodes(Processes, disks::eio),
+            FaultKind::SlowDisk => nodes(Disks, disks::slow),
+            FaultKind::HungDisk => nodes(Disks, disks::hang),
+            FaultKind::FullDisk => nodes(Disks, disks::fill),
         };
         Fault { family, strike }
     }
@@ -276,12 +284,16 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
-    // Links and load can be healed whatever the nodes do, and a removal is better undone when they all run.
-    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load);
+    // Links, load and disks can be healed whatever the nodes do, and a removal is better undone when they all run.
+    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load | Family::Disks);
     let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
     let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
+    let disks = disks::heal_all(&means.cluster).await;
     let mut told = process::heal_all(&means.cluster).await;
+    if !disks.is_empty() {
+        told.detail += &format!("; {}", disks.join("; "));
+    }
     let healed = links::heal_all(&means.cluster);
     if !healed.is_empty() {
         told.detail += &format!("; healed {}", healed.join(", "));
@@ -343,6 +355,7 @@ struct Turns {
     links: Mutex<()>,
     rolls: Mutex<()>,
     load: Mutex<()>,
+    disks: Mutex<()>,
 }
 
 impl Turns {
@@ -354,6 +367,7 @@ impl Turns {
             Family::Links => &self.links,
             Family::Rolls => &self.rolls,
             Family::Load => &self.load,
+            Family::Disks => &self.disks,
         }
     }
 }

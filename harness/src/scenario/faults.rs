@@ -148,18 +148,11 @@ fn manner(fields: &mut Fields, form: &FaultForm, scope: &Scope) -> Option<Manner
                 let read = fields.required(key, "64KiB", |leaf| leaf.size(most));
                 read.map(|read| *value = read.value).is_some()
             }
-            Term::Heal { key, value } => {
-                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
+            Term::Count { key, value, range } => {
+                let read = fields.read(key, |leaf| leaf.whole_u32(range)).or(*value);
                 read.map(|read| *value = read.value).is_some()
             }
-            Term::Shape { key, value } => {
-                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
-                read.map(|read| *value = read.value).is_some()
-            }
-            Term::Ops { key, value } => {
-                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
-                read.map(|read| *value = read.value).is_some()
-            }
+            Term::Word { key, value } => fields.read(key, |leaf| value.read(leaf)).or(()).is_some(),
         };
     }
     right.then_some(manner)

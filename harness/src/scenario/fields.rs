@@ -33,6 +33,7 @@ pub const CLUSTER: Section = Section {
         "compact-bytes",
         "snapshot-rate",
         "leases",
+        "disks",
     ],
 };
 pub const WORKLOAD: Section = Section {

@@ -4,17 +4,22 @@
 //! knowledge of YAML.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
+use super::leaf::Leaf;
+use super::problem::Problem;
 use super::words::Words;
 
 /// A delay that is longer, or varies by more of it, is a mistake of units.
 pub(super) const BY_MAX: Duration = Duration::from_secs(60);
 pub(super) const SPREAD_MAX: u32 = 90;
 pub(super) const RATE_MAX: u64 = 1 << 30;
+/// A node makes some hundred calls a second.
+const NTH_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -63,6 +68,11 @@ pub enum Manner {
     Withhold {
         ops: Ops,
     },
+    /// The nth call of this kind from now on fails.
+    Fail {
+        call: DiskCall,
+        nth: u32,
+    },
 }
 
 /// What becomes of the bytes that a cut held up.
@@ -97,15 +107,51 @@ pub enum Ops {
     All,
 }
 
+/// What a node asks of its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskCall {
+    Read,
+    Write,
+    /// fsync(2) and fdatasync(2).
+    Sync,
+}
+
 /// One key of a manner, with its value.
-#[derive(Debug)]
 pub(super) enum Term<'m> {
     Time { key: &'static str, value: &'m mut Duration, most: Duration },
     Percent { key: &'static str, value: &'m mut u32, most: u32 },
     Size { key: &'static str, value: &'m mut u64, most: u64 },
-    Heal { key: &'static str, value: &'m mut Healing },
-    Shape { key: &'static str, value: &'m mut Distribution },
-    Ops { key: &'static str, value: &'m mut Ops },
+    Count { key: &'static str, value: &'m mut u32, range: RangeInclusive<u32> },
+    Word { key: &'static str, value: &'m mut dyn Worded },
+}
+
+/// A value that is one of several words, whichever type they are of.
+pub(super) trait Worded {
+    fn word(&self) -> &'static str;
+    fn words(&self) -> Vec<&'static str>;
+    fn read(&mut self, leaf: &Leaf<'_>) -> Result<(), Box<Problem>>;
+    /// Panics when there is none of this number, which counts from 0.
+    fn set(&mut self, number: usize);
+}
+
+impl<T: Words> Worded for T {
+    fn word(&self) -> &'static str {
+        self.to_word().unwrap_or_default()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        T::WORDS.iter().map(|(word, _)| *word).collect()
+    }
+
+    fn read(&mut self, leaf: &Leaf<'_>) -> Result<(), Box<Problem>> {
+        *self = leaf.one_of(leaf.key, None)?;
+        Ok(())
+    }
+
+    fn set(&mut self, number: usize) {
+        *self = T::WORDS[number].1;
+    }
 }
 
 impl Manner {
@@ -113,15 +159,15 @@ impl Manner {
     pub(super) fn terms(&mut self) -> Vec<Term<'_>> {
         match self {
             Manner::Plain => Vec::new(),
-            Manner::Cut { heal } => vec![Term::Heal { key: "heal", value: heal }],
+            Manner::Cut { heal } => vec![Term::Word { key: "heal", value: heal }],
             Manner::Flaky { flap, heal } => vec![
                 Term::Time { key: "flap", value: flap, most: BY_MAX },
-                Term::Heal { key: "heal", value: heal },
+                Term::Word { key: "heal", value: heal },
             ],
             Manner::Delay { by, spread_percent, distribution } => vec![
                 Term::Time { key: "by", value: by, most: BY_MAX },
                 Term::Percent { key: "spread", value: spread_percent, most: SPREAD_MAX },
-                Term::Shape { key: "distribution", value: distribution },
+                Term::Word { key: "distribution", value: distribution },
             ],
             Manner::Throttle { rate_bytes } => {
                 vec![Term::Size { key: "rate", value: rate_bytes, most: RATE_MAX }]
@@ -132,7 +178,11 @@ impl Manner {
                 Term::Time { key: "running", value: running, most: BY_MAX },
             ],
             Manner::CrashLoop { up } => vec![Term::Time { key: "up", value: up, most: BY_MAX }],
-            Manner::Withhold { ops } => vec![Term::Ops { key: "ops", value: ops }],
+            Manner::Withhold { ops } => vec![Term::Word { key: "ops", value: ops }],
+            Manner::Fail { call, nth } => vec![
+                Term::Word { key: "call", value: call },
+                Term::Count { key: "nth", value: nth, range: 1..=NTH_MAX },
+            ],
         }
     }
 
@@ -147,9 +197,8 @@ impl Term<'_> {
             Term::Time { key, .. }
             | Term::Percent { key, .. }
             | Term::Size { key, .. }
-            | Term::Heal { key, .. }
-            | Term::Shape { key, .. }
-            | Term::Ops { key, .. } => key,
+            | Term::Count { key, .. }
+            | Term::Word { key, .. } => key,
         }
     }
 }
@@ -165,9 +214,8 @@ impl fmt::Display for Term<'_> {
                 let (unit, bytes) = unit.copied().unwrap_or(SIZES[0]);
                 write!(f, "{}{unit}", **value / bytes)
             }
-            Term::Heal { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
-            Term::Shape { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
-            Term::Ops { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Count { value, .. } => write!(f, "{value}"),
+            Term::Word { value, .. } => f.write_str(value.word()),
         }
     }
 }
@@ -183,6 +231,11 @@ impl Words for Healing {
 impl Words for Ops {
     const WORDS: &'static [(&'static str, Self)] =
         &[("reads", Ops::Reads), ("writes", Ops::Writes), ("all", Ops::All)];
+}
+
+impl Words for DiskCall {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("read", DiskCall::Read), ("write", DiskCall::Write), ("sync", DiskCall::Sync)];
 }
 
 impl Words for Distribution {

@@ -36,6 +36,7 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "  compact-bytes: {}", cluster.compact_bytes)?;
         writeln!(f, "  snapshot-rate: {}", cluster.snapshot_rate)?;
         writeln!(f, "  leases: {}", cluster.leases)?;
+        writeln!(f, "  disks: {}", cluster.disks)?;
         writeln!(f, "workload:")?;
         writeln!(f, "  kind: {}", workload.kind)?;
         writeln!(f, "  clients: {}", workload.clients)?;
@@ -232,6 +233,8 @@ mod tests {
                 compact_bytes,
                 snapshot_rate,
                 leases,
+                // It fits whatever faults there are.
+                disks: Disks::Simulated,
             }
         })
     }
@@ -324,13 +327,10 @@ mod tests {
                 }
                 Term::Percent { value, most, .. } => *value = draw as u32 % (most + 1),
                 Term::Size { value, most, .. } => *value = 1 + draw % most,
-                Term::Heal { value, .. } => {
-                    *value = Healing::WORDS[draw as usize % Healing::WORDS.len()].1;
+                Term::Count { value, range, .. } => {
+                    *value = range.start() + draw as u32 % (range.end() - range.start() + 1);
                 }
-                Term::Shape { value, .. } => {
-                    *value = Distribution::WORDS[draw as usize % Distribution::WORDS.len()].1;
-                }
-                Term::Ops { value, .. } => *value = Ops::WORDS[draw as usize % Ops::WORDS.len()].1,
+                Term::Word { value, .. } => value.set(draw as usize % value.words().len()),
             }
         }
         manner
@@ -652,6 +652,7 @@ cluster:
   compact-bytes: 67108864
   snapshot-rate: 67108864
   leases: false
+  disks: plain
 workload:
   kind: register
   clients: 6
