@@ -1,5 +1,6 @@
 //! The rooms of the harness; `main.rs` is its door.
 
+pub mod audit;
 pub mod bench;
 pub mod check;
 pub mod cli;
