@@ -4,6 +4,7 @@
 //! and `ledger.bytes`, what was written; [`read`] has them back. Never: more bytes than its bound, silently less.
 
 mod read;
+mod replay;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Inode, New};
 use super::orders::Kept;
 pub use read::{Damage, Ledger};
+pub use replay::Replay;
 
 const CALLS: &str = "ledger.jsonl";
 const BYTES: &str = "ledger.bytes";
@@ -175,3 +177,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
