@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use mkraft_harness::disk::ledger::{Act, Ledger};
+use mkraft_harness::disk::ledger::{Act, Ledger, Replay};
+use mkraft_harness::disk::model::ROOT;
+use mkraft_harness::disk::states::States;
 use mkraft_harness::disk::{self, Disk, Place};
 
 const HARNESS: &str = env!("CARGO_BIN_EXE_mkraft-harness");
@@ -68,8 +70,24 @@ async fn survives() {
     assert_eq!(acts(|act| matches!(act, Act::PowerLoss { .. })), ROUNDS);
     assert!(acts(|act| matches!(act, Act::Sync { failed: false, .. })) > ROUNDS * KEYS);
     assert!(acts(|act| matches!(act, Act::Rename { .. })) > 1, "snapshots come under their names");
+    assert_replays(&ledger, disk.path());
     disk.unmount().await.unwrap();
     assert!(!disk::is_mounted(disk.path()).unwrap());
+}
+
+/// What the ledger tells is what is there.
+fn assert_replays(ledger: &Ledger, mount: &Path) {
+    let mut replay = Replay::new(ledger);
+    replay.go_to(ledger.entries.len()).unwrap();
+    let model = replay.model();
+    let names = model.entries(ROOT).unwrap().now();
+    assert_eq!(fs::read_dir(mount).unwrap().count(), names.len());
+    for (name, file) in names {
+        let there = fs::read(mount.join(name)).unwrap();
+        assert!(model.read(*file, 0, there.len() + 1) == Ok(there), "{name} is another in the ledger");
+    }
+    let states: Vec<_> = States::of(model, 20, 1).collect();
+    assert!(states.iter().all(|state| state.tree.contains_key("identity")));
 }
 
 struct Node {

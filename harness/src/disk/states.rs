@@ -151,7 +151,7 @@ impl<'m> States<'m> {
             0 => vec![0; parts],
             1 => self.parts.iter().map(Part::whole).collect(),
             _ if tried < 2 + 2 * parts => {
-                let (one, alone) = ((tried - 2) / 2, tried % 2 == 0);
+                let (one, alone) = ((tried - 2) / 2, tried.is_multiple_of(2));
                 let kept =
                     |(place, part): (usize, &Part)| if (place == one) == alone { part.whole() } else { 0 };
                 self.parts.iter().enumerate().map(kept).collect()
@@ -391,7 +391,7 @@ fn versions(durable: Bytes, number: u64, touching: &[&Changed], torn: Option<u64
     let mut versions: Vec<Bytes> = Vec::new();
     let looked_at = open.min(VERSIONS_MAX - 1);
     for step in 0..=looked_at {
-        let block = after(if looked_at == 0 { 0 } else { open * step / looked_at });
+        let block = after((open * step).checked_div(looked_at).unwrap_or_default());
         if versions.last() != Some(&block) {
             versions.push(block);
         }

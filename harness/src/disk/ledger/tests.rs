@@ -14,16 +14,10 @@ fn entry(number: u64, act: Act) -> Entry {
 fn kept(folder: &Path, bytes_max: u64) -> Model<MemoryStore> {
     let mut ledger = Writer::create(folder, bytes_max).unwrap();
     let mut model = Model::new(MemoryStore::default(), 0);
-    let mut number = 0;
-    let mut note = |ledger: &mut Writer, act: Act| {
-        number += 1;
-        let Entry { begin, end, act, .. } = entry(number, act);
-        ledger.note((number, begin), act, end);
-        number
-    };
     let name = |name: &str| name.to_owned();
     let file = model.create(1, (ROOT, "a"), New::File, 0, 0).unwrap();
-    note(&mut ledger, Act::Create { folder: ROOT, name: name("a"), inode: file, new: New::File });
+    let created = Act::Create { folder: ROOT, name: name("a"), inode: file, new: New::File };
+    ledger.note((1, CALL), created, CALL + 1);
     for (number, bytes) in [(2, &b"bytes"[..]), (3, &[0; 10]), (4, b" and more")] {
         let offset = (number - 2) * 5;
         ledger.write((number, number * CALL), file, offset, bytes, number * CALL + 1);
@@ -58,6 +52,7 @@ fn a_replay_ends_where_the_disk_did() {
     assert!(!ledger.cut);
     assert_eq!(ledger.entries.len(), 8);
     let mut replay = Replay::new(&ledger);
+    assert_eq!((ledger.place_at(0), ledger.place_at(5 * CALL), ledger.place_at(5 * CALL + 1)), (0, 4, 5));
     replay.go_to(5).unwrap();
     let unsynced = replay.model().unsynced();
     assert_eq!((unsynced.bytes, unsynced.names), (9, 1), "{unsynced:?}");
@@ -75,6 +70,10 @@ fn a_ledger_that_has_reached_its_bound_says_so_and_its_reader_too() {
     let ledger = Ledger::read(folder.path()).unwrap();
     assert!(ledger.cut);
     assert_eq!(ledger.entries.len(), 3, "zeros take no bytes, the third write does");
+    let none = tempfile::tempdir().unwrap();
+    kept(none.path(), 0);
+    let none = Ledger::read(none.path()).unwrap();
+    assert!(none.cut && none.entries.is_empty());
 }
 
 #[test]
