@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use mkraft_harness::disk::ledger::{Act, Ledger};
+use mkraft_harness::disk::ledger::{Act, Ledger, Replay};
+use mkraft_harness::disk::model::ROOT;
+use mkraft_harness::disk::states::States;
 use mkraft_harness::disk::{self, Disk, Place};
 
 const HARNESS: &str = env!("CARGO_BIN_EXE_mkraft-harness");
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 const ROUNDS: u64 = 6;
 const KEYS: u64 = 12;
 
@@ -42,24 +44,23 @@ async fn survives() {
             let put = node.kv(&["put", &key, &"value".repeat(500)]);
             assert!(put.status.success(), "{put:?} {}", node.told());
         }
-        running.kill().unwrap();
+        running.0.kill().unwrap();
         // Not waited for: the power goes while the node is on its way out.
         let loss = disk.lose_power(round).await.unwrap();
         lost += loss.names + loss.files;
-        running.wait().unwrap();
+        running.0.wait().unwrap();
         for command in ["verify", "dump"] {
             let checked = node.command().args([command, "--data-dir"]).arg(&node.data).output().unwrap();
             assert!(checked.status.success(), "{command} after {loss}: {checked:?}");
         }
     }
-    let mut running = node.start();
+    let running = node.start();
     for (round, key) in (0..ROUNDS).flat_map(|round| (0..KEYS).map(move |key| (round, key))) {
         let got = node.kv(&["get", &format!("{round}-{key}")]);
         let value = String::from_utf8_lossy(&got.stdout);
         assert_eq!(value.trim(), "value".repeat(500), "{got:?} {}", node.told());
     }
-    running.kill().unwrap();
-    running.wait().unwrap();
+    drop(running);
     assert!(lost > 0, "at some time something was on its way");
 
     let look = disk.look().await.unwrap();
@@ -69,8 +70,24 @@ async fn survives() {
     assert_eq!(acts(|act| matches!(act, Act::PowerLoss { .. })), ROUNDS);
     assert!(acts(|act| matches!(act, Act::Sync { failed: false, .. })) > ROUNDS * KEYS);
     assert!(acts(|act| matches!(act, Act::Rename { .. })) > 1, "snapshots come under their names");
+    assert_replays(&ledger, disk.path());
     disk.unmount().await.unwrap();
     assert!(!disk::is_mounted(disk.path()).unwrap());
+}
+
+/// What the ledger tells is what is there.
+fn assert_replays(ledger: &Ledger, mount: &Path) {
+    let mut replay = Replay::new(ledger);
+    replay.go_to(ledger.entries.len()).unwrap();
+    let model = replay.model();
+    let names = model.entries(ROOT).unwrap().now();
+    assert_eq!(fs::read_dir(mount).unwrap().count(), names.len());
+    for (name, file) in names {
+        let there = fs::read(mount.join(name)).unwrap();
+        assert!(model.read(*file, 0, there.len() + 1) == Ok(there), "{name} is another in the ledger");
+    }
+    let states: Vec<_> = States::of(model, 20, 1).collect();
+    assert!(states.iter().all(|state| state.tree.contains_key("identity")));
 }
 
 struct Node {
@@ -84,12 +101,12 @@ impl Node {
         Command::new(Path::new(HARNESS).with_file_name("mkraft-node"))
     }
 
-    fn start(&self) -> Child {
+    fn start(&self) -> Running {
         let log = fs::File::options().append(true).create(true).open(self.folder.join("log")).unwrap();
         let mut command = self.command();
         command.args(["run", "--id", "n1", "--compact-entries", "10", "--election-timeout", "150ms"]);
         command.args(["--heartbeat", "30ms", "--listen", &self.address, "--data-dir"]).arg(&self.data);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     fn kv(&self, arguments: &[&str]) -> Output {
@@ -99,6 +116,16 @@ impl Node {
 
     fn told(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+/// A node, which ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

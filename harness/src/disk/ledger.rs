@@ -4,6 +4,7 @@
 //! and `ledger.bytes`, what was written; [`read`] has them back. Never: more bytes than its bound, silently less.
 
 mod read;
+mod replay;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Inode, New};
 use super::orders::Kept;
 pub use read::{Damage, Ledger};
+pub use replay::Replay;
 
 const CALLS: &str = "ledger.jsonl";
 const BYTES: &str = "ledger.bytes";
@@ -108,8 +110,14 @@ impl Writer {
             let file = File::create_new(folder.join(name))?;
             Ok::<_, io::Error>(BufWriter::with_capacity(BUFFER_BYTES, file))
         };
-        let kept = Kept { calls: 0, bytes: 0, cut: bytes_max == 0 };
-        Ok(Writer { calls: create(CALLS)?, bytes: create(BYTES)?, kept, bytes_max, path: folder.join(CALLS) })
+        let (calls, bytes) = (create(CALLS)?, create(BYTES)?);
+        let mut writer = Writer { calls, bytes, kept: Kept::default(), bytes_max, path: folder.join(CALLS) };
+        if bytes_max == 0 {
+            // Nobody is to take it for the ledger of a disk to which nothing was done.
+            writer.line(&Entry { number: 1, begin: 0, end: 0, act: Act::Cut })?;
+            writer.kept.cut = true;
+        }
+        Ok(writer)
     }
 
     pub fn kept(&self) -> Kept {
@@ -175,3 +183,6 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

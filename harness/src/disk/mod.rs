@@ -6,6 +6,7 @@
 //! A power loss is what SIGKILL is not: what was not synced is gone. [`model`] is the file system as plain values,
 //! [`store`] where its durable bytes are, [`drive`] joins them with [`faults`]; [`served`] is the kernel's side of it
 //! and [`process`] the process that all this is in, of which [`keeper`] is the harness' end and [`orders`] the words.
+//! [`states`] are those that a power loss could have left at any moment that the ledger tells of.
 
 mod drive;
 mod faults;
@@ -17,6 +18,7 @@ mod orders;
 pub mod process;
 mod served;
 pub mod sparse;
+pub mod states;
 pub mod store;
 
 pub use keeper::{Disk, DiskError};

@@ -18,10 +18,19 @@ pub struct Sparse {
     blocks: BTreeMap<u64, Arc<Block>>,
 }
 
+/// With a digest, so that whoever has many files of the same blocks reads each block once.
 #[derive(Debug)]
-struct Block {
+pub struct Block {
     bytes: [u8; BLOCK],
     digest: u64,
+}
+
+impl Block {
+    /// None: all of it is zeros.
+    pub fn new(bytes: [u8; BLOCK]) -> Option<Arc<Block>> {
+        let digest = || xxh3_64(&bytes);
+        bytes.iter().any(|byte| *byte != 0).then(|| Arc::new(Block { bytes, digest: digest() }))
+    }
 }
 
 impl Sparse {
@@ -46,7 +55,7 @@ impl Sparse {
             let at = (offset + from as u64 - number * BLOCK_BYTES) as usize;
             let mut block = self.block(number);
             block[at..at + to - from].copy_from_slice(&bytes[from..to]);
-            self.put(number, block);
+            self.put(number, Block::new(block));
         }
         if !bytes.is_empty() {
             self.length = self.length.max(offset + bytes.len() as u64);
@@ -60,7 +69,7 @@ impl Sparse {
             if self.blocks.contains_key(&last) {
                 let mut block = self.block(last);
                 block[kept..].fill(0);
-                self.put(last, block);
+                self.put(last, Block::new(block));
             }
         }
         self.length = length;
@@ -71,13 +80,11 @@ impl Sparse {
     }
 
     /// What is beyond the length must be zeros.
-    pub fn put(&mut self, number: u64, bytes: [u8; BLOCK]) {
-        if bytes.iter().all(|byte| *byte == 0) {
-            self.blocks.remove(&number);
-        } else {
-            let digest = xxh3_64(&bytes);
-            self.blocks.insert(number, Arc::new(Block { bytes, digest }));
-        }
+    pub fn put(&mut self, number: u64, block: Option<Arc<Block>>) {
+        match block {
+            Some(block) => self.blocks.insert(number, block),
+            None => self.blocks.remove(&number),
+        };
     }
 
     /// Those that are not all zeros, in order.

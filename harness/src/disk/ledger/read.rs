@@ -48,6 +48,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// How many entries had had their effect at this CLOCK_MONOTONIC ns: the place of a replay. The call after them may
+    /// have been under way.
+    pub fn place_at(&self, at: u64) -> usize {
+        self.entries.partition_point(|entry| entry.end <= at)
+    }
+
     /// What was written by a write of the ledger.
     pub fn bytes(&self, at: Option<u64>, length: u64) -> Result<Vec<u8>, Damage> {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];

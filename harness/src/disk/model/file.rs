@@ -102,6 +102,11 @@ impl Contents {
         self.durable_length
     }
 
+    /// What a loss of power may take, in order, and what became durable after it.
+    pub fn changes(&self) -> &[Changed] {
+        &self.changes
+    }
+
     /// What a loss of power may take, or may not.
     pub fn open_changes(&self) -> impl Iterator<Item = &Changed> {
         self.changes.iter().filter(|changed| changed.fate != Fate::Durable)
