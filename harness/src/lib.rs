@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod collect;
+pub mod crash_states;
 pub mod disk;
 pub mod history;
 pub mod judging;

@@ -169,14 +169,7 @@ impl Run<'_> {
         let recorder = Arc::new(Recorder::create(&folder.history())?);
         let mut course = Course::default();
         let asked = &self.scenario.cluster;
-        let settings = Settings {
-            election_timeout: asked.election_timeout,
-            heartbeat: asked.heartbeat,
-            compact_entries: asked.compact_entries,
-            compact_bytes: asked.compact_bytes,
-            snapshot_rate: asked.snapshot_rate,
-            leases: asked.leases,
-        };
+        let settings = Settings::of(asked);
         let layout = Layout {
             spares: asked.spares,
             next: self.next.cloned(),

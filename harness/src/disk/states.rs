@@ -122,6 +122,11 @@ impl<'m> States<'m> {
         States { model, paths, parts, possible, bound, tried: 0, seen: BTreeSet::new(), draws }
     }
 
+    /// How many there will be at most: some may be alike.
+    pub fn at_most(&self) -> usize {
+        usize::try_from(self.possible).map_or(self.bound, |possible| possible.min(self.bound))
+    }
+
     /// Whether every state is among them.
     pub fn is_exhaustive(&self) -> bool {
         self.possible <= self.bound as u128
