@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::check::models::Model;
 use crate::scenario::{Plan, Scenario, ScenarioError};
-use crate::{bench, judging, reproduce, run};
+use crate::{audit, bench, crash_states, judging, reproduce, run};
 
 /// The seed where none is given.
 pub const SEED_DEFAULT: u64 = 0;
@@ -95,6 +95,14 @@ enum Command {
     Shrink(ShrinkArgs),
     /// Measures a cluster of its own: writes a second, and how long they take
     Bench(BenchArgs),
+    /// Opens with a real node the disks that a loss of power could have left at moments of a run
+    ///
+    /// Exit codes: 0 all start and have what they had told, 1 some do not, 2 nothing can be said.
+    CrashStates(CrashStatesArgs),
+    /// Proves of a node that it acknowledges nothing before its disk has it, or shows where it does
+    ///
+    /// Needs FUSE. Exit codes: 0 no acknowledgement came early, 1 one did, 2 nothing can be said.
+    AuditFsync(AuditArgs),
     /// Lists the scenarios of a folder: name, length, nodes, claim
     List(ListArgs),
     /// Reads scenarios and tells every mistake in them, without running anything
@@ -111,6 +119,8 @@ impl Command {
             Command::Replay(args) => reproduce::replay(&args),
             Command::Shrink(args) => reproduce::shrink(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::CrashStates(args) => crash_states::run(&args),
+            Command::AuditFsync(args) => audit::run(&args),
             Command::List(args) => list(&args),
             Command::Validate(args) => validate(&args),
         }
@@ -247,6 +257,44 @@ pub struct BenchArgs {
     /// The node's program [default: mkraft-node beside this program]
     #[arg(long, value_name = "PATH")]
     pub node: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CrashStatesArgs {
+    /// A run folder with ledgers: of a scenario with faults of disks, or with `disks: simulated`
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// The node's program [default: that of the run]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+    /// So many states, of all nodes together, at most
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub states: u32,
+    /// Decides which, where there are more
+    #[arg(long, value_name = "N", default_value_t = SEED_DEFAULT)]
+    pub seed: u64,
+    /// States at a time
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub jobs: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// The node's program [default: mkraft-node beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+    /// How long clients write
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub seconds: u32,
+    /// Clients, each with one write under way
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub clients: u32,
+    /// Milliseconds that a write and a sync take longer than they do
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub sync_ms: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@
 //! Never: a wait without a bound, or one node's failure that keeps the others from being collected.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,13 @@ use tokio::time::timeout;
 use crate::cluster::{
     ActError, Cluster, Deed, GRACE, GuardError, Launch, Node, NodeFolder, NodeState, Status, at_once,
 };
+use crate::disk::Disk;
 
 /// Reading a log takes seconds at most; a dump that hangs is killed with the cluster.
 const DUMP_LIMIT: Duration = Duration::from_secs(60);
 /// Of what a failed dump says, so much is quoted.
 const REASON_BYTES_MAX: u64 = 400;
+const COPY_BYTES: usize = 64 << 10;
 
 /// What became of each node, in their order.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Collected {
     pub stop: Option<Result<Deed, ActError>>,
     pub dump: Result<(), DumpError>,
     folder: NodeFolder,
+    /// Mounted over the data until it is kept or dropped.
+    disk: Option<Arc<Disk>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,8 @@ pub async fn collect(cluster: &Cluster) -> Collection {
             NodeState::Down => dump(cluster, node.name(), &folder).await,
             _ => Err(DumpError::NotStopped { node: node.name().to_string() }),
         };
-        nodes.push(Collected { node: node.name().to_string(), stop, dump, folder });
+        let disk = node.simulated_disk().cloned();
+        nodes.push(Collected { node: node.name().to_string(), stop, dump, folder, disk });
     }
     Collection { nodes }
 }
@@ -76,14 +81,57 @@ impl Collection {
         self.nodes.iter().flat_map(of).collect()
     }
 
-    /// Keeps the nodes' data in the run folder, where something was violated, or drops it.
-    pub fn keep_data(&self, keep: bool) -> io::Result<()> {
-        if !keep {
-            for node in &self.nodes {
-                fs::remove_dir_all(node.folder.data())?;
+    /// Keeps the nodes' data in the run folder, where something was violated, or drops it. Of a disk of the harness its
+    /// ledger stays in any case.
+    pub async fn keep_data(&self, keep: bool) -> io::Result<()> {
+        for node in &self.nodes {
+            let data = node.folder.data();
+            if let Some(disk) = node.disk.as_ref().filter(|_| node.folder.disk_store().exists()) {
+                let copy = data.with_extension("copy");
+                if keep {
+                    copy_folder(&data, &copy)?;
+                }
+                disk.unmount().await.map_err(io::Error::other)?;
+                fs::remove_dir_all(node.folder.disk_store())?;
+                if keep {
+                    // What is empty may be renamed over.
+                    fs::rename(&copy, &data)?;
+                }
+            }
+            if !keep {
+                fs::remove_dir_all(data)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Files and folders; long stretches of zeros become holes, as they were.
+fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        match entry.file_type()? {
+            kind if kind.is_dir() => copy_folder(&entry.path(), &copy)?,
+            _ => copy_file(&entry.path(), &copy)?,
+        }
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create_new(to)?);
+    let mut bytes = vec![0; COPY_BYTES];
+    let mut length = 0;
+    loop {
+        let read = from.read(&mut bytes)?;
+        length += read as u64;
+        match &bytes[..read] {
+            [] => return to.set_len(length),
+            zeros if zeros.iter().all(|byte| *byte == 0) => _ = to.seek(SeekFrom::Start(length))?,
+            some => to.write_all(some)?,
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 
 use mkraft_harness::cluster::guard;
+use mkraft_harness::disk;
 
 fn main() -> ExitCode {
     // The harness starts itself a second time as the guard of its children.
     match std::env::args().nth(1).as_deref() {
         Some("guard") => guard::main(),
+        // And once for each disk.
+        Some("disk") => disk::process::main(),
         _ => mkraft_harness::cli::main(std::env::args_os()).into(),
     }
 }

@@ -24,7 +24,7 @@ use crate::collect::{Collection, collect};
 use crate::history::Recorder;
 use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, Origin, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
-use crate::scenario::{Faults, Plan, Rule, Scenario};
+use crate::scenario::{Disks, Faults, Plan, Rule, Scenario};
 use crate::system::{Mkraft, Settings};
 
 /// Runs each scenario in turn; the exit is the worst of them.
@@ -145,8 +145,15 @@ impl Run<'_> {
             writeln!(anstream::stderr(), "{name}, seed {seed}: {}", self.scenario.claim)?;
         }
         let (exit, results) = match self.fill(&folder).await {
-            // Judging computes without a pause: other runs of this process go on meanwhile.
-            Ok(collection) => tokio::task::block_in_place(|| self.judge(&folder, collection.as_ref()))?,
+            Ok(collection) => {
+                // Judging computes without a pause: other runs of this process go on meanwhile.
+                let (exit, results) = tokio::task::block_in_place(|| self.judge(&folder))?;
+                if let (Some(collection), Some(results)) = (collection, &results) {
+                    // What is worth a look is kept.
+                    collection.keep_data(results.overall != Overall::Holds).await?;
+                }
+                (exit, results)
+            }
             Err(error) => (failed(error.as_ref())?, None),
         };
         Ok(done(Some(folder.root().to_owned()), exit, results))
@@ -162,18 +169,11 @@ impl Run<'_> {
         let recorder = Arc::new(Recorder::create(&folder.history())?);
         let mut course = Course::default();
         let asked = &self.scenario.cluster;
-        let settings = Settings {
-            election_timeout: asked.election_timeout,
-            heartbeat: asked.heartbeat,
-            compact_entries: asked.compact_entries,
-            compact_bytes: asked.compact_bytes,
-            snapshot_rate: asked.snapshot_rate,
-            segment_bytes: asked.segment_bytes,
-            leases: asked.leases,
-        };
+        let settings = Settings::of(asked);
         let layout = Layout {
             spares: asked.spares,
             next: self.next.cloned(),
+            disks: asked.disks == Disks::Simulated,
             ..Layout::new(asked.nodes, settings, folder.root(), Wiring::Linked)
         };
         let (mut nodes, mut collection) = (Vec::new(), None);
@@ -233,12 +233,8 @@ impl Run<'_> {
         }
     }
 
-    /// Judges the folder, reports, and keeps the nodes' data where it is worth a look.
-    fn judge(
-        &self,
-        folder: &RunFolder,
-        collection: Option<&Collection>,
-    ) -> io::Result<(Exit, Option<Results>)> {
+    /// Judges the folder, and reports.
+    fn judge(&self, folder: &RunFolder) -> io::Result<(Exit, Option<Results>)> {
         let results = match judging::judge(folder) {
             Ok(judgement) => judgement.results,
             Err(error) => return Ok((failed(&error)?, None)),
@@ -246,9 +242,6 @@ impl Run<'_> {
         if self.aloud {
             // The verdict is the exit code too, whether or not somebody reads along.
             let _ = judging::tell(&results, folder);
-        }
-        if let Some(collection) = collection {
-            collection.keep_data(results.overall != Overall::Holds)?;
         }
         Ok((judging::exit(results.overall), Some(results)))
     }
@@ -262,6 +255,7 @@ fn binary(system: &Mkraft) -> Binary {
 fn node_run(node: &cluster::Node) -> NodeRun {
     let asked = |ending: Option<&cluster::Ending>| match ending {
         Some(ending) if !ending.expected => Asked::No,
+        Some(ending) if ending.failed => Asked::Failing,
         Some(ending) if ending.order == Some(cluster::Order::KillAfterGrace) => Asked::Forced,
         _ => Asked::Yes,
     };

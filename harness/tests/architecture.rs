@@ -14,6 +14,9 @@ struct Room {
 
 const OUTSIDE: &[&str] =
     &["tokio", "tonic", "async", "std::net", "std::process", "Instant", "SystemTime", "rand"];
+/// Values, and the draws of a generator that is given.
+const PLAIN: &[&str] =
+    &["tokio", "async", "std::fs", "std::net", "std::process", "std::thread", "Instant", "SystemTime"];
 const ASYNC: &[&str] = &["tokio", "tonic", "async", ".await"];
 
 const ROOMS: &[Room] = &[
@@ -67,6 +70,11 @@ const ROOMS: &[Room] = &[
     Room { path: "harness/src/reproduce/search.rs", may_use: &["scenario"], never: OUTSIDE },
     Room { path: "harness/src/reproduce/smaller", may_use: &["scenario"], never: OUTSIDE },
     Room { path: "harness/src/reproduce/rate.rs", may_use: &[], never: OUTSIDE },
+    // What a disk holds and forgets is decided without one.
+    Room { path: "harness/src/disk/model", may_use: &["disk"], never: PLAIN },
+    Room { path: "harness/src/disk/model.rs", may_use: &[], never: PLAIN },
+    Room { path: "harness/src/disk/faults.rs", may_use: &["scenario"], never: PLAIN },
+    Room { path: "harness/src/disk", may_use: &["disk", "scenario"], never: &["mkraft_proto", "tonic"] },
     Room { path: "harness/src/cluster", may_use: &["cluster", "system"], never: &["mkraft_proto::v1"] },
     Room {
         path: "harness/src/nemesis",

@@ -138,7 +138,7 @@ async fn three_nodes_over_links_survive_a_kill_a_pause_and_a_restart_of_their_le
         let boots = std::fs::read_dir(folder.events()).unwrap().count();
         assert_eq!(boots as u64, node.start_count(), "{} left one file of evidence a boot", node.name());
     }
-    collection.keep_data(false).unwrap();
+    collection.keep_data(false).await.unwrap();
     cluster.close().await.unwrap();
 }
 

@@ -192,9 +192,9 @@ async fn collecting_stops_and_dumps_every_node_and_says_what_is_missing() {
     assert!(fs::read_to_string(folder.dump_log()).unwrap().contains("damaged at byte 7"));
     assert_eq!(collection.troubles(), [error.to_string()]);
 
-    collection.keep_data(true).unwrap();
+    collection.keep_data(true).await.unwrap();
     assert!(folder.data().exists());
-    collection.keep_data(false).unwrap();
+    collection.keep_data(false).await.unwrap();
     assert!(!folder.data().exists());
     scene.close().await;
 }

@@ -1,153 +1,46 @@
 //! Faults of processes and of the load on real nodes: each lands, seen from outside, and heals.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod scene;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mkraft_harness::cluster::{Cluster, Ending, Layout, NodeState, Status, Wiring};
-use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
+use mkraft_harness::cluster::{Layout, NodeState, Status};
+use mkraft_harness::history::StrikeOutcome;
 use mkraft_harness::nemesis::{self, Book, Means};
-use mkraft_harness::scenario::{Plan, Scenario};
+use mkraft_harness::system::Mkraft;
 use mkraft_harness::system::gates::Sort;
-use mkraft_harness::system::{Mkraft, Settings};
-use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-const HARNESS: &str = env!("CARGO_BIN_EXE_mkraft-harness");
-const DEADLINE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(2);
+use scene::{DEADLINE, POLL, Scene, node_program, scene};
+
 const SIGKILL: Status = Status::Signal(9);
 
-struct Scene {
-    folder: TempDir,
-    cluster: Arc<Cluster>,
-}
-
-/// The node beside this harness, built if it is not there or out of date.
-fn node_program() -> PathBuf {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "mkraft-node"]).status();
-    assert!(built.unwrap().success(), "the node does not build");
-    Path::new(HARNESS).with_file_name("mkraft-node")
-}
-
-/// Three nodes that serve. `next` makes the binary to which they can be upgraded, in a folder.
-async fn scene(next: impl FnOnce(&Path) -> Option<PathBuf>) -> Scene {
-    let folder = tempfile::tempdir().unwrap();
-    let system = Mkraft::find(Some(&node_program())).await.unwrap();
-    let next = match next(folder.path()) {
-        Some(path) => Some(Mkraft::find(Some(&path)).await.unwrap()),
-        None => None,
-    };
-    let settings = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
-    let guard = PathBuf::from(HARNESS);
-    let layout = Layout { guard, next, ..Layout::new(3, settings, folder.path(), Wiring::Linked) };
-    let cluster = Arc::new(Cluster::start(system, &layout).await.unwrap());
-    let scene = Scene { folder, cluster };
-    scene.serves().await;
-    scene
+/// Nodes that can be upgraded to what `next` makes in a folder.
+async fn upgradable(next: impl FnOnce(&Path) -> PathBuf) -> Scene {
+    scene(async |layout: Layout| {
+        let next = Some(Mkraft::find(Some(&next(&layout.folder))).await.unwrap());
+        Layout { next, ..layout }
+    })
+    .await
 }
 
 /// The same program in other bytes.
-fn another_build(folder: &Path) -> Option<PathBuf> {
+fn another_build(folder: &Path) -> PathBuf {
     let next = folder.join("mkraft-node-next");
     fs::copy(node_program(), &next).unwrap();
     fs::OpenOptions::new().append(true).open(&next).unwrap().write_all(b"next").unwrap();
-    Some(next)
+    next
 }
 
-type Lines = Arc<Mutex<Vec<(OpType, String, Strike)>>>;
-
-/// A nemesis that carries out some lines of a scenario.
-struct Suffering {
-    lines: Lines,
-    stop: watch::Sender<bool>,
-    nemesis: JoinHandle<Vec<nemesis::Left>>,
-}
-
-impl Scene {
-    async fn serves(&self) {
-        let all_answer = || async {
-            let status = self.cluster.status().await;
-            status.len() == 3
-                && status.values().all(|status| status.as_ref().is_ok_and(|status| status.applied > 0))
-        };
-        let deadline = Instant::now() + DEADLINE;
-        while !(all_answer().await && self.cluster.leader().await.is_some()) {
-            assert!(Instant::now() < deadline, "{:?}", self.cluster.status().await);
-            sleep(POLL).await;
-        }
-    }
-
-    fn suffers(&self, faults: &[&str]) -> Suffering {
-        let rules: String = faults.iter().map(|fault| format!("  - {{ {fault} }}\n")).collect();
-        let head = "# A test.\nname: test\nduration: 2h\nworkload: { kind: register }\nfaults:\n";
-        let scenario = Scenario::parse("test.yaml", &format!("{head}{rules}"));
-        let plan = Plan::of(&scenario.unwrap_or_else(|error| panic!("{error}")), 7);
-        let lines = Lines::default();
-        let book: Book = {
-            let lines = Arc::clone(&lines);
-            Arc::new(move |kind, f, strike| {
-                lines.lock().unwrap().push((kind, f.to_string(), strike));
-                Ok(())
-            })
-        };
-        let (stop, stopped) = watch::channel(false);
-        let means = Means::new(Arc::clone(&self.cluster), book);
-        let nemesis = async move {
-            let run = nemesis::run(&plan, Instant::now(), &means, stopped);
-            timeout(DEADLINE, run).await.unwrap().unwrap()
-        };
-        Suffering { lines, stop, nemesis: tokio::spawn(nemesis) }
-    }
-
-    fn pid(&self, node: &str) -> u32 {
-        self.cluster.node(node).starts().last().unwrap().pid
-    }
-
-    fn endings(&self, node: &str) -> Vec<Ending> {
-        self.cluster.endings().into_iter().filter(|ending| ending.node == node).collect()
-    }
-
-    async fn close(self) {
-        Arc::into_inner(self.cluster).unwrap().close().await.unwrap();
-    }
-}
-
-impl Suffering {
-    /// The `info` line of this kind.
-    async fn told(&self, f: &str) -> Strike {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let found = {
-                let lines = self.lines.lock().unwrap();
-                lines.iter().find(|(kind, found, _)| *kind == OpType::Info && found == f).cloned()
-            };
-            if let Some((_, _, strike)) = found {
-                return strike;
-            }
-            assert!(Instant::now() < deadline, "no {f}: {:#?}", self.lines.lock().unwrap());
-            sleep(POLL).await;
-        }
-    }
-
-    async fn installed(&self, f: &str) -> Strike {
-        let strike = self.told(f).await;
-        assert_eq!(strike.outcome, Some(StrikeOutcome::Installed), "{f}: {}", strike.detail);
-        strike
-    }
-
-    async fn ends(self) {
-        assert!(timeout(DEADLINE, self.nemesis).await.unwrap().unwrap().is_empty());
-        drop(self.stop);
-    }
+fn pid(scene: &Scene, node: &str) -> u32 {
+    scene.cluster.node(node).starts().last().unwrap().pid
 }
 
 /// The state letter of each thread.
@@ -167,13 +60,13 @@ fn number(detail: &str, word: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_pauses_stops_and_restarts_are_what_they_say_and_heal() {
-    let scene = scene(|_| None).await;
-    let pid = scene.pid("n2");
+    let scene = scene(async |layout| layout).await;
+    let process = pid(&scene, "n2");
     let run = scene.suffers(&["at: 0s, pause: n2, for: 500ms"]);
     run.installed("pause").await;
-    assert_eq!(states(pid), ['T'].into());
+    assert_eq!(states(process), ['T'].into());
     run.installed("heal").await;
-    assert!(!states(pid).contains(&'T'));
+    assert!(!states(process).contains(&'T'));
     run.ends().await;
     let cases = [
         ("at: 0s, kill: n2, down: 100ms", "kill", SIGKILL),
@@ -195,8 +88,8 @@ async fn kills_pauses_stops_and_restarts_are_what_they_say_and_heal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_node_is_seen_stopped_and_running_in_turn_and_then_runs_on() {
-    let scene = scene(|_| None).await;
-    let pid = scene.pid("n1");
+    let scene = scene(async |layout| layout).await;
+    let process = pid(&scene, "n1");
     let run = scene.suffers(&["at: 0s, slow: n1, for: 2s, stopped: 20ms, running: 20ms"]);
     run.installed("slow").await;
     assert_eq!(scene.cluster.node("n1").state(), NodeState::Slow);
@@ -204,7 +97,7 @@ async fn a_slow_node_is_seen_stopped_and_running_in_turn_and_then_runs_on() {
     let deadline = Instant::now() + Duration::from_millis(1_800);
     for turn in 0..3 {
         for stopped in [true, false] {
-            while (states(pid) == ['T'].into()) != stopped {
+            while (states(process) == ['T'].into()) != stopped {
                 assert!(Instant::now() < deadline, "turn {turn}: never seen with stopped = {stopped}");
                 sleep(Duration::from_micros(500)).await;
             }
@@ -216,18 +109,18 @@ async fn a_slow_node_is_seen_stopped_and_running_in_turn_and_then_runs_on() {
     assert!((10..=51).contains(&stops), "{}", heal.detail);
     let until = Instant::now() + Duration::from_millis(100);
     while Instant::now() < until {
-        assert!(!states(pid).contains(&'T'), "stopped after it was healed");
+        assert!(!states(process).contains(&'T'), "stopped after it was healed");
         sleep(POLL).await;
     }
     run.ends().await;
-    assert_eq!(scene.pid("n1"), pid);
+    assert_eq!(pid(&scene, "n1"), process);
     scene.serves().await;
     scene.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_slow_can_be_killed_and_what_is_down_is_not_steadied() {
-    let scene = scene(|_| None).await;
+    let scene = scene(async |layout| layout).await;
     let run = scene.suffers(&["at: 0s, slow: n1, for: 1s", "at: 500ms, kill: n1, down: 1s"]);
     let overtaken = run.told("heal").await;
     assert_eq!(
@@ -239,13 +132,13 @@ async fn what_is_slow_can_be_killed_and_what_is_down_is_not_steadied() {
     run.ends().await;
     assert_eq!(scene.endings("n1").len(), 1);
     scene.serves().await;
-    assert!(!states(scene.pid("n1")).contains(&'T'));
+    assert!(!states(pid(&scene, "n1")).contains(&'T'));
     scene.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loop_kills_again_and_again_by_itself_and_leaves_the_node_running() {
-    let scene = scene(|_| None).await;
+    let scene = scene(async |layout| layout).await;
     let faults = ["at: 0s, crash-loop: n3, for: 2s, up: 100ms", "at: 1s, kill: n3", "at: 1s, pause: n3"];
     let run = scene.suffers(&faults);
     run.installed("crash-loop").await;
@@ -277,7 +170,7 @@ fn data(scene: &Scene, node: &str) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_at_rest_is_there_is_refused_by_name_and_is_put_right() {
-    let scene = scene(|_| None).await;
+    let scene = scene(async |layout| layout).await;
     let cases = [
         ("at: 0s, bit-flip: n2, file: log, place: middle, down: 300ms", "bit-flip"),
         ("at: 0s, truncate: n2, file: log, place: header, down: 300ms", "truncate"),
@@ -321,7 +214,7 @@ async fn damage_at_rest_is_there_is_refused_by_name_and_is_put_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_roll_restarts_one_node_after_the_other_and_waits_for_those_that_are_away() {
-    let scene = scene(|_| None).await;
+    let scene = scene(async |layout| layout).await;
     // Without n2 the roll may stop none of the others.
     let run = scene.suffers(&["at: 0s, kill: n2, down: 2s", "at: 500ms, roll: all"]);
     let roll = run.installed("roll").await;
@@ -339,10 +232,10 @@ async fn a_roll_restarts_one_node_after_the_other_and_waits_for_those_that_are_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_is_seen_in_what_the_processes_run_and_outlives_them() {
-    let scene = scene(another_build).await;
-    let next = scene.folder.path().join("mkraft-node-next");
+    let scene = upgradable(another_build).await;
+    let next = scene.cluster.folder().join("mkraft-node-next");
     let runs_next = |node: &str| {
-        let program = fs::read_link(format!("/proc/{}/exe", scene.pid(node))).unwrap();
+        let program = fs::read_link(format!("/proc/{}/exe", pid(&scene, node))).unwrap();
         (program == fs::canonicalize(&next).unwrap(), scene.cluster.node(node).starts().last().unwrap().next)
     };
     let run = scene.suffers(&["at: 0s, upgrade: n2"]);
@@ -368,12 +261,12 @@ async fn an_upgrade_is_seen_in_what_the_processes_run_and_outlives_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_next_binary_that_is_none_stops_the_upgrade_at_the_first_node() {
-    let scene = scene(|folder| {
+    let scene = upgradable(|folder| {
         let script = folder.join("next");
         fs::write(&script, "#!/bin/sh\n[ \"$1\" = --version ] && echo next 2 && exit\nexec sleep 100\n")
             .unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        Some(script)
+        script
     })
     .await;
     let run = scene.suffers(&["at: 0s, upgrade: all"]);
@@ -387,7 +280,7 @@ async fn a_next_binary_that_is_none_stops_the_upgrade_at_the_first_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_roll_ends_with_the_load_and_says_how_far_it_came() {
-    let scene = scene(|_| None).await;
+    let scene = scene(async |layout| layout).await;
     let run = scene.suffers(&["at: 0s, kill: n3, down: 1h", "at: 500ms, roll: all"]);
     run.installed("kill").await;
     let deadline = Instant::now() + DEADLINE;
@@ -407,7 +300,7 @@ async fn a_roll_ends_with_the_load_and_says_how_far_it_came() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_heal_ends_what_goes_on() {
-    let scene = scene(|_| None).await;
+    let scene = scene(async |layout| layout).await;
     let faults =
         ["at: 0s, slow: n1, for: 1h", "at: 0s, crash-loop: n2, for: 1h", "at: 0s, withhold: n3, for: 1h"];
     let run = scene.suffers(&faults);

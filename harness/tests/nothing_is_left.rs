@@ -123,7 +123,7 @@ fn text(form: &FaultForm) -> String {
         None => "spare",
     };
     let more = match form.word {
-        "delay" | "slow-close" => ", by: 50ms",
+        "delay" | "slow-close" | "slow-disk" => ", by: 50ms",
         "throttle" => ", rate: 64KiB",
         _ => "",
     };

@@ -12,8 +12,9 @@ const SIGTERM: i32 = 15;
 /// Exit code of a panic.
 const PANIC: i32 = 101;
 
-/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM; or it refused a disk
-/// that was damaged while it was down, and named the damage by file and place.
+/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM; or it told an
+/// error and ended, after the harness had made its disk fail; or it refused a disk that was damaged while it was down,
+/// and named the damage by file and place.
 ///
 /// Reads: how each process ended and what was asked of it, in `run.json`. Fails: naming a node that ended unasked (a
 /// panic, a failed write, a folder it refused, the machine's out-of-memory killer) or not as asked. Unknown: nobody saw
@@ -46,7 +47,8 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
                     refusals += 1;
                     continue;
                 }
-                (End::Stopped, Asked::No | Asked::Refused) => "cleanly".to_owned(),
+                (End::Exit(code), Asked::Failing) if code != PANIC => continue,
+                (End::Stopped, _) => "cleanly".to_owned(),
                 (End::Signal(signal), _) => format!("by signal {signal}"),
                 (End::Exit(code), _) => format!("with exit code {code}"),
             };

@@ -29,6 +29,16 @@ impl NodeFolder {
         self.root.join("data")
     }
 
+    /// What a disk of the harness keeps of it: its ledger, and while it is mounted its store.
+    pub fn disk(&self) -> PathBuf {
+        self.root.join("disk")
+    }
+
+    /// Where such a disk has what is durable.
+    pub fn disk_store(&self) -> PathBuf {
+        self.disk().join("store")
+    }
+
     /// Standard output and error of all its starts.
     pub fn log(&self) -> PathBuf {
         self.root.join("stderr.log")

@@ -123,6 +123,11 @@ impl Guard {
         }
     }
 
+    /// SIGKILL to the process group of `child`. False: it had ended before.
+    pub async fn kill(&self, child: &Child) -> Result<bool, GuardError> {
+        self.signal(child, Signal::Kill).await
+    }
+
     /// Signals the process group of `child`. False: it had ended before.
     pub(super) async fn signal(&self, child: &Child, signal: Signal) -> Result<bool, GuardError> {
         match self.ask(|id| Request::Signal { id, pid: child.pid, signal }).await? {

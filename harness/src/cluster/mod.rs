@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::disk::{self, Disk, DiskError};
 use crate::system::gates::Gates;
 use crate::system::mkraft::StatusClient;
 use crate::system::operator::{Members, Operator};
@@ -46,7 +47,7 @@ pub use link::{
 };
 pub use members::Refused;
 pub use orders::{Exit, Launch, Status, Stuttered};
-pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, at_once};
+pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, Trouble, at_once};
 
 const LEADER_POLL: Duration = Duration::from_millis(10);
 
@@ -65,7 +66,9 @@ pub struct Layout {
     pub wiring: Wiring,
     /// Whether the nodes write down what they do: without it they cannot be judged.
     pub events: bool,
-    /// The program that is the guard when its first argument says so: the harness itself.
+    /// Whether the nodes' data lies on disks of the harness.
+    pub disks: bool,
+    /// The program that is the guard, or a disk, when its first argument says so: the harness itself.
     pub guard: PathBuf,
 }
 
@@ -80,6 +83,7 @@ impl Layout {
             folder: folder.to_path_buf(),
             wiring,
             events: true,
+            disks: false,
             guard: "/proc/self/exe".into(),
         }
     }
@@ -116,6 +120,8 @@ pub enum ClusterError {
     Link { listen: SocketAddr, source: io::Error },
     #[error(transparent)]
     Guard(#[from] GuardError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Start(#[from] ActError),
 }
@@ -173,8 +179,12 @@ impl Cluster {
         for number in 1..=layout.size() {
             let place = cluster.place(number, layout);
             let launch = cluster.launch(&place, layout.settings)?;
+            let disk = match layout.disks {
+                true => Some(Arc::new(cluster.mount(&place, &layout.guard).await?)),
+                false => None,
+            };
             let next = layout.next.as_ref().map(|next| next.program.clone());
-            let node = Node::new(place.name, launch, next, place.events, Arc::clone(&cluster.guard));
+            let node = Node::new(place.name, launch, next, place.events, disk, Arc::clone(&cluster.guard));
             cluster.nodes.push(Arc::new(node));
             cluster.status.push(StatusClient::new(ground.node(number)));
             cluster.operators.push(Operator::new(ground.node(number)));
@@ -340,6 +350,11 @@ impl Cluster {
             data: folder.data(),
             events: layout.events.then(|| folder.events()),
         }
+    }
+
+    async fn mount(&self, place: &Place, program: &Path) -> Result<Disk, DiskError> {
+        let beside = self.node_folder(&place.name).disk();
+        Disk::mount(program, &disk::Place::new(&place.data, beside)).await
     }
 
     fn launch(&self, place: &Place, settings: Settings) -> Result<Launch, ClusterError> {

@@ -1,11 +1,12 @@
 //! One node's process: started, killed, paused, resumed, terminated, each act with its proof. What goes on for a
-//! while has a file of its own: [`slow`], [`crash_loop`], [`damaged`].
+//! while has a file of its own: [`slow`], [`crash_loop`], [`damaged`]; and so has what befalls its [`disk`].
 //!
 //! In: orders, one at a time per node. Out: a [`Deed`] that was seen to be done, or an [`ActError`] that says
 //! whether anything may have happened. Never: an end that nobody noticed, or a restart that nobody ordered.
 
 mod crash_loop;
 mod damaged;
+mod disk;
 mod slow;
 
 use std::fmt;
@@ -22,8 +23,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::{Child, Guard, GuardError};
 use super::orders::{Launch, Signal, Status, Stuttered};
+use crate::disk::{Call, Disk, DiskError, Lost};
 use crate::system::Mkraft;
 use crash_loop::Looping;
+pub use disk::Trouble;
 
 /// How long a node may take to stop cleanly before it is killed.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ pub const GRACE: Duration = Duration::from_secs(5);
 const EFFECT_LIMIT: Duration = Duration::from_secs(5);
 const EFFECT_POLL: Duration = Duration::from_micros(500);
 
+/// Exit code of a Rust program that panicked.
+const PANIC: i32 = 101;
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 const SIGTERM: i32 = nix::sys::signal::Signal::SIGTERM as i32;
 
@@ -82,6 +87,8 @@ pub struct Ending {
     pub order: Option<Order>,
     /// False for a finding: it ended unasked, or not in the way that was asked.
     pub expected: bool,
+    /// It told an error and ended, after what it stands on was made to fail.
+    pub failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +101,7 @@ pub enum Order {
 }
 
 /// An act and its proof.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Deed {
     pub node: String,
     pub pid: u32,
@@ -104,7 +111,7 @@ pub struct Deed {
     pub took: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum DeedKind {
     Started,
     /// Its end by SIGKILL was seen.
@@ -135,6 +142,27 @@ pub enum DeedKind {
         /// It ended by itself before it was killed.
         others: u64,
     },
+    /// Its end by SIGKILL was seen, and its disk has forgotten this.
+    LostPower(Lost),
+    /// Its disk has failed a call, and so it ended, if it did.
+    FailedByDisk {
+        call: Call,
+        nth: u64,
+        ended: Option<Status>,
+    },
+    /// It had not ended.
+    RanOn,
+    /// So many calls have met it so far.
+    TroubledByDisk {
+        trouble: Trouble,
+        met: u64,
+    },
+    /// So many met it; some may still wait.
+    DiskHealed {
+        trouble: Trouble,
+        met: u64,
+        waiting: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +175,12 @@ pub enum ActError {
     Overtaken { node: String },
     #[error("{node}: pid {pid} not proven within {EFFECT_LIMIT:?}: {seen}")]
     Unproven { node: String, pid: u32, seen: String },
+    #[error("{node}: its disk is {trouble} already")]
+    DiskAlready { node: String, trouble: String },
+    #[error("{node}: no call came that could fail: {call:?}")]
+    NoCall { node: String, call: Call },
+    #[error("{node}: {source}")]
+    Disk { node: String, source: DiskError },
     #[error("{node}: {source}")]
     Guard { node: String, source: GuardError },
 }
@@ -156,6 +190,8 @@ impl ActError {
     pub fn definite(&self) -> bool {
         match self {
             ActError::Already { .. } | ActError::EndedBefore { .. } | ActError::Overtaken { .. } => true,
+            ActError::DiskAlready { .. } | ActError::NoCall { .. } => true,
+            ActError::Disk { .. } => false,
             ActError::Guard { source, .. } => matches!(source, GuardError::Spawn { .. }),
             ActError::Unproven { .. } => false,
         }
@@ -172,6 +208,10 @@ pub struct Node {
     /// Where it writes its evidence.
     events: Option<PathBuf>,
     guard: Arc<Guard>,
+    /// What its data lies on; None when that is the machine's own.
+    disk: Option<Arc<Disk>>,
+    /// What is the matter with the disk for a while. Who holds both locks took `hand` first.
+    trouble: Mutex<Option<Trouble>>,
     /// Held over an act: nobody else acts on this node meanwhile.
     hand: Mutex<()>,
     life: Arc<watch::Sender<Life>>,
@@ -187,6 +227,8 @@ struct Life {
     damaged: bool,
     child: Option<Child>,
     order: Option<Order>,
+    /// What its process stands on was made to fail: it may end with an error.
+    failing: bool,
     starts: Vec<Start>,
 }
 
@@ -196,13 +238,16 @@ impl Node {
         launch: Launch,
         next: Option<PathBuf>,
         events: Option<PathBuf>,
+        disk: Option<Arc<Disk>>,
         guard: Arc<Guard>,
     ) -> Node {
         let (state, starts) = (NodeState::Down, Vec::new());
-        let life = Life { state, looping: false, damaged: false, child: None, order: None, starts };
+        let life =
+            Life { state, looping: false, damaged: false, child: None, order: None, failing: false, starts };
         let (hand, looping) = (Mutex::new(()), Mutex::new(None));
         let life = Arc::new(watch::Sender::new(life));
-        Node { name, launch, next, upgraded: AtomicBool::new(false), events, guard, hand, life, looping }
+        let (upgraded, trouble) = (AtomicBool::new(false), Mutex::new(None));
+        Node { name, launch, next, upgraded, events, guard, disk, trouble, hand, life, looping }
     }
 
     pub fn name(&self) -> &str {
@@ -290,6 +335,7 @@ impl Node {
             life.starts.push(start);
             life.child = Some(child.clone());
             life.order = None;
+            life.failing = false;
         });
         tokio::spawn(watch_over(self.name.clone(), child.clone(), Arc::clone(&self.life)));
         Ok(self.deed(&child, DeedKind::Started, began))
@@ -379,6 +425,9 @@ impl Node {
         let signal = if order == Order::Terminate { Signal::Terminate } else { Signal::Kill };
         // False means that the end is on its way to us.
         self.guard.signal(child, signal).await.map_err(|source| self.guard_failed(source))?;
+        if order != Order::Terminate {
+            self.let_go_of_disk().await?;
+        }
         let mut life = self.life.subscribe();
         let ended = timeout(limit, life.wait_for(|life| life.state == NodeState::Down)).await;
         let status = match ended {
@@ -450,9 +499,10 @@ impl Node {
     }
 
     async fn ended_before(&self, child: &Child) -> ActError {
-        match child.exit().await {
-            Ok(exit) => ActError::EndedBefore { node: self.name.clone(), status: exit.status },
-            Err(source) => self.guard_failed(source),
+        match timeout(EFFECT_LIMIT, child.exit()).await {
+            Ok(Ok(exit)) => ActError::EndedBefore { node: self.name.clone(), status: exit.status },
+            Ok(Err(source)) => self.guard_failed(source),
+            Err(_) => self.unproven(child, "the guard takes it for ended, no end was seen"),
         }
     }
 }
@@ -490,13 +540,14 @@ async fn watch_over(node: String, child: Child, life: Arc<watch::Sender<Life>>) 
     let Ok(exit) = child.exit().await else { return };
     life.send_modify(|life| {
         let (start, pid, order) = (life.starts.len() as u64, child.pid, life.order.take());
-        let expected = order.is_some_and(|order| as_ordered(order, exit.status));
+        let failed = life.failing && is_error(exit.status);
+        let expected = failed || order.is_some_and(|order| as_ordered(order, exit.status));
         if !expected {
             tracing::warn!("{node} (pid {pid}) ended with {}, ordered: {order:?}", exit.status);
         }
         let (status, at) = (exit.status, exit.at);
         if let Some(last) = life.starts.last_mut() {
-            last.ending = Some(Ending { node, start, pid, status, at, order, expected });
+            last.ending = Some(Ending { node, start, pid, status, at, order, expected, failed });
         }
         life.state = NodeState::Down;
         life.child = None;
@@ -511,6 +562,11 @@ fn as_ordered(order: Order, status: Status) -> bool {
         // By the signal itself: SIGTERM came before the node had begun to listen for it.
         Order::Terminate => matches!(status, Status::Code(0) | Status::Signal(SIGTERM)),
     }
+}
+
+/// It told an error and ended, as a program does; and not by a panic.
+fn is_error(status: Status) -> bool {
+    matches!(status, Status::Code(code) if code != 0 && code != PANIC)
 }
 
 /// The state letter of each thread of a process, from `/proc`.
@@ -568,6 +624,23 @@ impl fmt::Display for Deed {
                     write!(f, ", {others} times by itself")?;
                 }
                 return write!(f, ", runs as pid {pid}");
+            }
+            DeedKind::LostPower(lost) => write!(f, "{node}: pid {pid} ended by signal {SIGKILL}, {lost}")?,
+            DeedKind::FailedByDisk { call, nth, ended } => {
+                write!(f, "{node}: {}", disk::told_of_failure(*call, *nth, *ended))?;
+            }
+            DeedKind::RanOn => return write!(f, "{node}: runs on as pid {pid}"),
+            DeedKind::TroubledByDisk { trouble, met: 0 } => {
+                return write!(f, "{node}: its disk is {trouble}, no call has met it yet");
+            }
+            DeedKind::TroubledByDisk { trouble, met } => {
+                write!(f, "{node}: its disk is {trouble}, met by {met} calls")?;
+            }
+            DeedKind::DiskHealed { trouble, met, waiting } => {
+                write!(f, "{node}: its disk is not {trouble} any more, {met} calls met it in all")?;
+                if *waiting > 0 {
+                    write!(f, ", {waiting} still wait")?;
+                }
             }
         }
         write!(f, " after {:.1} ms", took.as_secs_f64() * 1e3)

@@ -118,6 +118,8 @@ pub enum Asked {
     Forced,
     /// What it had on its disk was changed, and it ended when it was started, telling file and place of the damage.
     Refused,
+    /// What it stands on, such as its disk, was made to fail; then it may end with an error that it tells.
+    Failing,
     /// It ended unasked, or in another way.
     No,
 }

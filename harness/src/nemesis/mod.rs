@@ -18,6 +18,7 @@
 
 mod account;
 mod damage;
+mod disks;
 mod facts;
 mod keep;
 mod links;
@@ -100,6 +101,8 @@ enum Family {
     Load,
     /// Of what a node keeps, while it is down: nobody else may start it before that is undone.
     Damage,
+    /// What disks do while their nodes run, or try to.
+    Disks,
 }
 
 impl Family {
@@ -182,7 +185,7 @@ impl Means {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Damage, Links, Load, Members, Operator, Processes, Rolls};
+        use Family::{Damage, Disks, Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -213,6 +216,11 @@ impl Fault {
             FaultKind::BitFlip => nodes(Damage, damage::bit_flip),
             FaultKind::Truncate => nodes(Damage, damage::truncate),
             FaultKind::SwapBlocks => nodes(Damage, damage::swap_blocks),
+            FaultKind::PowerLoss => nodes(Processes, disks::power_loss),
+            FaultKind::Eio => nodes(Processes, disks::eio),
+            FaultKind::SlowDisk => nodes(Disks, disks::slow),
+            FaultKind::HungDisk => nodes(Disks, disks::hang),
+            FaultKind::FullDisk => nodes(Disks, disks::fill),
         };
         Fault { family, strike }
     }
@@ -282,12 +290,18 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
-    // Links, load and damage can be healed whatever the other nodes do, and a removal is better undone when they all run.
-    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load | Family::Damage);
+    // Links, load, disks and damage can be healed whatever the other nodes do, and a removal is better undone when they
+    // all run.
+    let first =
+        |left: &Left| matches!(left.family, Family::Links | Family::Load | Family::Disks | Family::Damage);
     let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
     let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
+    let disks = disks::heal_all(&means.cluster).await;
     let mut told = process::heal_all(&means.cluster).await;
+    if !disks.is_empty() {
+        told.detail += &format!("; {}", disks.join("; "));
+    }
     let healed = links::heal_all(&means.cluster);
     if !healed.is_empty() {
         told.detail += &format!("; healed {}", healed.join(", "));
@@ -350,6 +364,7 @@ struct Turns {
     rolls: Mutex<()>,
     load: Mutex<()>,
     damage: Mutex<()>,
+    disks: Mutex<()>,
 }
 
 impl Turns {
@@ -362,6 +377,7 @@ impl Turns {
             Family::Rolls => &self.rolls,
             Family::Load => &self.load,
             Family::Damage => &self.damage,
+            Family::Disks => &self.disks,
         }
     }
 }

@@ -91,9 +91,9 @@ pub(super) async fn heal_all(cluster: &Cluster) -> Told {
     }
 }
 
-type Act = Arc<dyn Fn(Arc<Node>) -> Doing<Result<Deed, ActError>> + Send + Sync>;
+pub(super) type Act = Arc<dyn Fn(Arc<Node>) -> Doing<Result<Deed, ActError>> + Send + Sync>;
 
-fn act<D>(act: impl Fn(Arc<Node>) -> D + Send + Sync + 'static) -> Act
+pub(super) fn act<D>(act: impl Fn(Arc<Node>) -> D + Send + Sync + 'static) -> Act
 where
     D: Future<Output = Result<Deed, ActError>> + Send + 'static,
 {
@@ -101,18 +101,18 @@ where
 }
 
 /// What one kind of fault does to one node.
-struct Fault {
+pub(super) struct Fault {
     /// States of a node that it can be done to.
-    fits: fn(NodeState) -> bool,
-    act: Act,
-    undo: Act,
+    pub fits: fn(NodeState) -> bool,
+    pub act: Act,
+    pub undo: Act,
     /// Whether what was done at this start of the node is there to be undone.
-    same: fn(&Node, u64) -> bool,
+    pub same: fn(&Node, u64) -> bool,
     /// Until when it counts as broken, for it was struck at this start.
-    breaks: fn(Breakage, &str, u64) -> Breakage,
+    pub breaks: fn(Breakage, &str, u64) -> Breakage,
 }
 
-async fn strike(aim: Aim, fault: Fault) -> Struck {
+pub(super) async fn strike(aim: Aim, fault: Fault) -> Struck {
     let nodes = candidates(&aim.cluster);
     let names = match resolve(aim.target, &aim.view(&nodes), |node| (fault.fits)(node.state), aim.draw) {
         Ok(names) => names,
@@ -145,7 +145,7 @@ fn last_end(nodes: &[(u64, Arc<Node>)]) -> Option<u64> {
 
 /// Kills whichever node is seen to be writing a snapshot. It is stopped to be looked at: so what was seen of the
 /// file is what it was killed in.
-async fn kill_snapshotting(aim: Aim, fault: Fault) -> Struck {
+pub(super) async fn kill_snapshotting(aim: Aim, fault: Fault) -> Struck {
     let deadline = Instant::now() + WATCH_LIMIT;
     let answers = |node: &Node| node.starts().last().is_some_and(|start| start.answered);
     while Instant::now() < deadline {
@@ -164,8 +164,17 @@ async fn kill_snapshotting(aim: Aim, fault: Fault) -> Struck {
             }
             let Some((file, bytes)) = seen() else {
                 // It is paused for no longer than this, whatever became of it.
-                _ = node.resume().await;
-                continue;
+                match node.resume().await {
+                    Ok(_) => continue,
+                    Err(error) if error.definite() => continue,
+                    Err(error) => {
+                        return struck(
+                            sum_up(vec![node.name().to_owned()], &[Err(error)]),
+                            vec![(start, Arc::clone(node))],
+                            fault,
+                        );
+                    }
+                }
             };
             let mut told = sum_up(vec![node.name().to_owned()], &[(fault.act)(Arc::clone(node)).await]);
             told.detail += &format!(", with {bytes} bytes of {file} written");
@@ -199,24 +208,24 @@ async fn undo(struck: Vec<(u64, Arc<Node>)>, fault: Fault) -> Told {
 }
 
 /// Nobody but its loop acts on a node in a crash loop, and nobody but who damaged it on one that is.
-fn alive(state: NodeState) -> bool {
+pub(super) fn alive(state: NodeState) -> bool {
     !matches!(state, NodeState::Down | NodeState::CrashLoop | NodeState::Damaged)
 }
 
-fn running(state: NodeState) -> bool {
+pub(super) fn running(state: NodeState) -> bool {
     state == NodeState::Running
 }
 
-fn start() -> Act {
+pub(super) fn start() -> Act {
     act(|node| async move { node.start().await })
 }
 
-fn same_start(node: &Node, start: u64) -> bool {
+pub(super) fn same_start(node: &Node, start: u64) -> bool {
     node.start_count() == start
 }
 
 /// 2 of n2.
-fn number(node: &Node) -> u64 {
+pub(super) fn number(node: &Node) -> u64 {
     node.name().trim_start_matches('n').parse().unwrap_or_default()
 }
 

@@ -114,7 +114,9 @@ impl Nemesis {
         };
         let known_at = Instant::now();
         // Who acts on one node waits for others who do so anyway, and rules of links do not meet.
-        let at_once = cue.is_some() && is_given && matches!(fault.family, Family::Processes | Family::Links);
+        let at_once = cue.is_some()
+            && is_given
+            && matches!(fault.family, Family::Processes | Family::Links | Family::Disks);
         let _turn = match at_once {
             true => None,
             false => Some(self.turns.of(fault.family).lock().await),

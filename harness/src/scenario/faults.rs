@@ -148,6 +148,10 @@ fn manner(fields: &mut Fields, form: &FaultForm, scope: &Scope) -> Option<Manner
                 let read = fields.required(key, "64KiB", |leaf| leaf.size(most));
                 read.map(|read| *value = read.value).is_some()
             }
+            Term::Count { key, value, range } => {
+                let read = fields.read(key, |leaf| leaf.whole_u32(range)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
             Term::Word { key, value } => fields.read(key, |leaf| value.read(leaf)).or(()).is_some(),
         };
     }

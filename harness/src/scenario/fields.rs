@@ -34,6 +34,7 @@ pub const CLUSTER: Section = Section {
         "snapshot-rate",
         "segment-bytes",
         "leases",
+        "disks",
     ],
 };
 pub const WORKLOAD: Section = Section {

@@ -4,6 +4,7 @@
 //! knowledge of YAML.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -17,6 +18,8 @@ use super::words::Words;
 pub(super) const BY_MAX: Duration = Duration::from_secs(60);
 pub(super) const SPREAD_MAX: u32 = 90;
 pub(super) const RATE_MAX: u64 = 1 << 30;
+/// A node makes some hundred calls a second.
+const NTH_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -69,6 +72,11 @@ pub enum Manner {
     AtRest {
         file: Stored,
         place: Part,
+    },
+    /// The nth call of this kind from now on fails.
+    Fail {
+        call: DiskCall,
+        nth: u32,
     },
 }
 
@@ -124,11 +132,22 @@ pub enum Part {
     Tail,
 }
 
+/// What a node asks of its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskCall {
+    Read,
+    Write,
+    /// fsync(2) and fdatasync(2).
+    Sync,
+}
+
 /// One key of a manner, with its value.
 pub(super) enum Term<'m> {
     Time { key: &'static str, value: &'m mut Duration, most: Duration },
     Percent { key: &'static str, value: &'m mut u32, most: u32 },
     Size { key: &'static str, value: &'m mut u64, most: u64 },
+    Count { key: &'static str, value: &'m mut u32, range: RangeInclusive<u32> },
     Word { key: &'static str, value: &'m mut dyn Worded },
 }
 
@@ -188,6 +207,10 @@ impl Manner {
             Manner::AtRest { file, place } => {
                 vec![Term::Word { key: "file", value: file }, Term::Word { key: "place", value: place }]
             }
+            Manner::Fail { call, nth } => vec![
+                Term::Word { key: "call", value: call },
+                Term::Count { key: "nth", value: nth, range: 1..=NTH_MAX },
+            ],
         }
     }
 
@@ -202,6 +225,7 @@ impl Term<'_> {
             Term::Time { key, .. }
             | Term::Percent { key, .. }
             | Term::Size { key, .. }
+            | Term::Count { key, .. }
             | Term::Word { key, .. } => key,
         }
     }
@@ -218,6 +242,7 @@ impl fmt::Display for Term<'_> {
                 let (unit, bytes) = unit.copied().unwrap_or(SIZES[0]);
                 write!(f, "{}{unit}", **value / bytes)
             }
+            Term::Count { value, .. } => write!(f, "{value}"),
             Term::Word { value, .. } => f.write_str(value.word()),
         }
     }
@@ -244,6 +269,11 @@ impl Words for Stored {
 impl Words for Part {
     const WORDS: &'static [(&'static str, Self)] =
         &[("header", Part::Header), ("middle", Part::Middle), ("tail", Part::Tail)];
+}
+
+impl Words for DiskCall {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("read", DiskCall::Read), ("write", DiskCall::Write), ("sync", DiskCall::Sync)];
 }
 
 impl Words for Distribution {

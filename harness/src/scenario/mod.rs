@@ -37,7 +37,7 @@ pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{Distribution, Healing, Manner, Ops, Part, Stored};
+pub use manner::{DiskCall, Distribution, Healing, Manner, Ops, Part, Stored};
 pub use name::{Name, UnknownName};
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
@@ -81,6 +81,17 @@ pub struct Cluster {
     pub segment_bytes: u64,
     /// Whether a leader answers reads by its lease.
     pub leases: bool,
+    pub disks: Disks,
+}
+
+/// What the nodes' data lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disks {
+    /// The run folder itself.
+    Plain,
+    /// A file system of the harness, which keeps a ledger and can fail, hang and forget.
+    Simulated,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -180,6 +191,16 @@ pub enum FaultKind {
     Upgrade,
     /// Clients send it none of some operations until `for` is over.
     Withhold,
+    /// SIGKILL, and its disk forgets what was not synced; started again on what is left after `down`.
+    PowerLoss,
+    /// A call to its disk fails, of which it may end; it runs again after `down`.
+    Eio,
+    /// Its disk takes longer until `for` is over.
+    SlowDisk,
+    /// Its disk answers nothing until `for` is over.
+    HungDisk,
+    /// Its disk has no room for more until `for` is over.
+    FullDisk,
     /// SIGKILL, and a bit is another in a file; started after `down`, and mended if it refuses.
     BitFlip,
     /// SIGKILL, and a file is shorter; the same.

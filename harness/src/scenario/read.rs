@@ -2,6 +2,7 @@
 //!
 //! In: the text of a file. Out: a [`Scenario`], or every mistake in the text. Never: a file, a seed.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::fields::{CLUSTER, EXPECT, Fields, Found, Located, SCENARIO, Section, WORKLOAD};
@@ -12,7 +13,10 @@ use super::rules::{self, Bounds, Size};
 use super::swarm;
 use super::tree::{self, Node, Value};
 use super::words::Words;
-use super::{Cluster, Expect, Faults, Keep, Pacing, Placement, Rule, Scenario, Workload, WorkloadKind};
+use super::{
+    Cluster, Disks, Expect, FaultKind, Faults, Keep, Pacing, Placement, Rule, Scenario, Workload,
+    WorkloadKind,
+};
 
 pub const NODES_MAX: u32 = 15;
 pub const CLIENTS_MAX: u32 = 1_000;
@@ -130,6 +134,15 @@ fn leader_changes(fields: &mut Fields) -> (Option<u64>, Option<Option<u64>>) {
     (least.map(|least| least.value), most.map(|most| most.value))
 }
 
+/// A value and its place.
+type Written<T> = (Range<usize>, T);
+
+/// The first kind of fault in `faults` that is done to disks; a swarm has those that its cluster has disks for.
+fn first_of_disks(faults: &Faults) -> Option<FaultKind> {
+    let Faults::Rules(rules) = faults else { return None };
+    rules.iter().flat_map(Rule::faults).map(|fault| fault.kind).find(|kind| kind.is_of_disks())
+}
+
 struct Reader<'a> {
     text: &'a str,
     problems: &'a mut Vec<Problem>,
@@ -157,11 +170,18 @@ impl<'a> Reader<'a> {
         self.problems.append(&mut fields.problems);
 
         let [cluster, workload, faults, expect] = parts;
-        let (cluster, size) = self.cluster(cluster);
+        let (cluster, size, disks) = self.cluster(cluster);
         let all = size.as_ref().map(Size::all);
         let workload = workload.and_then(|node| self.workload(node, all.as_ref()));
         let bounds = Bounds { duration, end: "the end", size, depth: 0 };
         let faults = self.faults(faults, &bounds);
+        let of_disks = faults.as_ref().and_then(first_of_disks);
+        if let (Some((span, Disks::Plain)), Some(kind)) = (&disks, of_disks) {
+            let problem =
+                Problem::at(span.clone(), format!("`{kind}` is done to a disk, and these are plain"));
+            self.problems
+                .push(*problem.label("expected `simulated`, or nothing: it is the default with such faults"));
+        }
         let operations_max = workload.as_ref().zip(bounds.duration.as_ref()).map(|(workload, duration)| {
             let starts = duration.value.as_millis() as u64 * u64::from(workload.rate) / 1_000;
             starts * workload.kind.operations_per_start()
@@ -170,7 +190,14 @@ impl<'a> Reader<'a> {
         Some(Scenario {
             name: name?.value,
             claim,
-            cluster: cluster?,
+            cluster: Cluster {
+                disks: match (disks, of_disks) {
+                    (None, Some(_)) => Disks::Simulated,
+                    (None, None) => Disks::Plain,
+                    (Some((_, written)), _) => written,
+                },
+                ..cluster?
+            },
             duration: bounds.duration?.value,
             workload: workload?,
             keep: keep?.value,
@@ -180,8 +207,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The cluster, and its size apart: other parts can be checked by it even if the cluster is wrong.
-    fn cluster(&mut self, node: Option<&Node>) -> (Option<Cluster>, Option<Size>) {
-        let Some(mut fields) = self.fields(node.unwrap_or(&EMPTY), CLUSTER) else { return (None, None) };
+    /// So are the disks that are written, with their place: what they are otherwise hangs on the faults.
+    fn cluster(&mut self, node: Option<&Node>) -> (Option<Cluster>, Option<Size>, Option<Written<Disks>>) {
+        let Some(mut fields) = self.fields(node.unwrap_or(&EMPTY), CLUSTER) else {
+            return (None, None, None);
+        };
         let nodes = fields.read("nodes", |leaf| leaf.whole_u32(1..=NODES_MAX)).or(3);
         let spares = fields.read("spares", |leaf| leaf.whole_u32(0..=NODES_MAX - 1)).or(0);
         let size = nodes.zip(spares).map(|(nodes, spares)| Size { nodes, spares });
@@ -199,6 +229,7 @@ impl<'a> Reader<'a> {
         let snapshot_rate = fields.read("snapshot-rate", |leaf| leaf.whole(1..=SIZE_MAX)).or(64 << 20);
         let segment_bytes = fields.read("segment-bytes", |leaf| leaf.whole(1..=SIZE_MAX)).or(8 << 20);
         let leases = fields.read("leases", |leaf| leaf.switch()).or(false);
+        let disks = fields.read("disks", |leaf| leaf.one_of("disks", None).map(Some)).or(None);
         self.problems.append(&mut fields.problems);
         let cluster = || {
             let (election_timeout, heartbeat) = times?;
@@ -212,9 +243,11 @@ impl<'a> Reader<'a> {
                 snapshot_rate: snapshot_rate?.value,
                 segment_bytes: segment_bytes?.value,
                 leases: leases?.value,
+                disks: disks.as_ref()?.value.unwrap_or(Disks::Plain),
             })
         };
-        (cluster(), size)
+        let written = disks.as_ref().and_then(|disks| disks.span.clone().zip(disks.value));
+        (cluster(), size, written)
     }
 
     fn workload(&mut self, node: &Node, nodes: Option<&Located<u32>>) -> Option<Workload> {

@@ -16,15 +16,15 @@ use rand_chacha::rand_core::Rng;
 use super::manner::Term;
 use super::words::{FAULT_FORMS, FaultForm, LinksForm, Words};
 use super::{
-    After, Choice, Fact, Fault, FaultKind, Faults, Keep, Links, Manner, On, Phase, Phases, Rule, Scenario,
-    Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
+    After, Choice, Disks, Fact, Fault, FaultKind, Faults, Keep, Links, Manner, On, Phase, Phases, Rule,
+    Scenario, Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
 };
 
 /// Shorter ones have no time for several faults and the quiet after them.
 pub(super) const DURATION_MIN: Duration = Duration::from_secs(5);
 
 /// Kinds that need more than a scenario can give: another binary.
-const NEVER: &[&str] = &["upgrade"];
+const NEVER: &[FaultKind] = &[FaultKind::Upgrade];
 
 /// Facts that come in any run before long.
 const FACTS: &[Fact] = &[
@@ -43,6 +43,7 @@ const TIMES_MAX: u64 = 5;
 const WEIGHT_MAX: u64 = 4;
 const TERM_MIN_MS: u64 = 5;
 const TERM_MAX_MS: u64 = 500;
+const COUNT_MAX: u64 = 100;
 /// Of `throttle`.
 const RATE_KIB: (u64, u64) = (16, 1_024);
 
@@ -51,14 +52,16 @@ impl Scenario {
     pub fn drawn(&self, seed: u64) -> Vec<Rule> {
         match &self.faults {
             Faults::Rules(rules) => rules.clone(),
-            Faults::Swarm => Swarm::of(self).draw(forms(), seed),
+            Faults::Swarm => Swarm::of(self).draw(forms(self), seed),
         }
     }
 }
 
-/// Those that a scenario can give all they need.
-fn forms() -> impl Iterator<Item = &'static FaultForm> {
-    FAULT_FORMS.iter().filter(|form| !NEVER.contains(&form.word))
+/// Those that a scenario gives all they need.
+fn forms(scenario: &Scenario) -> impl Iterator<Item = &'static FaultForm> {
+    let disks = scenario.cluster.disks == Disks::Simulated;
+    let given = move |form: &&FaultForm| !NEVER.contains(&form.kind) && (disks || !form.kind.is_of_disks());
+    FAULT_FORMS.iter().filter(given)
 }
 
 struct Swarm {
@@ -253,6 +256,9 @@ fn drawn(mut manner: Manner, draws: &mut Draws) -> Manner {
             Term::Time { value, .. } => *value = draws.milliseconds(TERM_MIN_MS, TERM_MAX_MS),
             Term::Percent { value, most, .. } => *value = draws.from(0, u64::from(most)) as u32,
             Term::Size { value, .. } => *value = draws.from(RATE_KIB.0, RATE_KIB.1) << 10,
+            Term::Count { value, range, .. } => {
+                *value = draws.from(u64::from(*range.start()), u64::from(*range.end()).min(COUNT_MAX)) as u32;
+            }
             Term::Word { value, .. } => value.set(draws.below(value.words().len() as u64) as usize),
         }
     }
@@ -297,7 +303,7 @@ mod tests {
             }
             kinds_of.insert(kinds);
         }
-        for form in forms() {
+        for form in forms(&five()) {
             let times = seen.get(form.word).copied().unwrap_or_default();
             assert!((400..=600).contains(&times), "{}: {times} of 1000", form.word);
         }
@@ -322,8 +328,8 @@ mod tests {
         let mut in_mixes = 0;
         for seed in 0..50 {
             let all = scenario.drawn(seed);
-            for gone in forms() {
-                let rest = swarm.draw(forms().filter(|form| form.word != gone.word), seed);
+            for gone in forms(&five()) {
+                let rest = swarm.draw(forms(&five()).filter(|form| form.word != gone.word), seed);
                 let expected: Vec<Rule> =
                     all.iter().cloned().filter_map(|rule| without(rule, gone.word)).collect();
                 assert_eq!(rest, expected, "seed {seed} without {}", gone.word);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::links::ENDS;
 use super::{
-    Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Part, Placement, Stored, Target,
-    UnknownLinks, Whom,
+    DiskCall, Disks, Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Part, Placement,
+    Stored, Target, UnknownLinks, Whom,
 };
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
@@ -74,6 +74,7 @@ const THROTTLE: Manner = Manner::Throttle { rate_bytes: 0 };
 const SLOW_CLOSE: Manner = Manner::SlowClose { by: Duration::ZERO };
 const SLOW: Manner = Manner::Slow { stopped: Duration::from_millis(10), running: Duration::from_millis(10) };
 const CRASH_LOOP: Manner = Manner::CrashLoop { up: Duration::from_millis(50) };
+const FAIL: Manner = Manner::Fail { call: DiskCall::Sync, nth: 1 };
 const WITHHOLD: Manner = Manner::Withhold { ops: Ops::All };
 const AT_REST: Manner = Manner::AtRest { file: Stored::Log, place: Part::Middle };
 
@@ -102,6 +103,11 @@ pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_nodes(FaultKind::Roll, "roll", None, PROCESSES),
     FaultForm::of_nodes(FaultKind::Upgrade, "upgrade", None, PROCESSES),
     FaultForm::of_nodes(FaultKind::Withhold, "withhold", Some(FOR), PROCESSES).done(WITHHOLD),
+    FaultForm::of_nodes(FaultKind::PowerLoss, "power-loss", Some(DOWN), KILLED),
+    FaultForm::of_nodes(FaultKind::Eio, "eio", Some(DOWN), PROCESSES).done(FAIL),
+    FaultForm::of_nodes(FaultKind::SlowDisk, "slow-disk", Some(FOR), PROCESSES).done(DELAY),
+    FaultForm::of_nodes(FaultKind::HungDisk, "hung-disk", Some(FOR), PROCESSES),
+    FaultForm::of_nodes(FaultKind::FullDisk, "full-disk", Some(FOR), PROCESSES),
     FaultForm::of_nodes(FaultKind::BitFlip, "bit-flip", Some(DOWN), PROCESSES).done(AT_REST),
     FaultForm::of_nodes(FaultKind::Truncate, "truncate", Some(DOWN), PROCESSES).done(AT_REST),
     FaultForm::of_nodes(FaultKind::SwapBlocks, "swap-blocks", Some(DOWN), PROCESSES).done(AT_REST),
@@ -182,6 +188,12 @@ impl FaultKind {
         }
     }
 
+    /// Whether it is done to disks, which must be [`Disks::Simulated`] then.
+    pub fn is_of_disks(self) -> bool {
+        use FaultKind::{Eio, FullDisk, HungDisk, PowerLoss, SlowDisk};
+        matches!(self, PowerLoss | Eio | SlowDisk | HungDisk | FullDisk)
+    }
+
     pub fn form(self) -> &'static FaultForm {
         FAULT_FORMS.iter().find(|form| form.kind == self).expect("FAULT_FORMS has a line for every kind")
     }
@@ -208,6 +220,11 @@ pub(super) trait Words: Copy + PartialEq + 'static {
 
 impl Words for Keep {
     const WORDS: &'static [(&'static str, Self)] = &[("nothing", Keep::Nothing), ("quorum", Keep::Quorum)];
+}
+
+impl Words for Disks {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("plain", Disks::Plain), ("simulated", Disks::Simulated)];
 }
 
 impl Words for Pacing {
@@ -261,6 +278,12 @@ impl fmt::Display for FaultKind {
 }
 
 impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(listed_word(*self))
+    }
+}
+
+impl fmt::Display for Disks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(listed_word(*self))
     }

@@ -37,6 +37,7 @@ impl fmt::Display for Yaml<'_> {
         writeln!(f, "  snapshot-rate: {}", cluster.snapshot_rate)?;
         writeln!(f, "  segment-bytes: {}", cluster.segment_bytes)?;
         writeln!(f, "  leases: {}", cluster.leases)?;
+        writeln!(f, "  disks: {}", cluster.disks)?;
         writeln!(f, "workload:")?;
         writeln!(f, "  kind: {}", workload.kind)?;
         writeln!(f, "  clients: {}", workload.clients)?;
@@ -234,6 +235,8 @@ mod tests {
                 snapshot_rate,
                 segment_bytes,
                 leases,
+                // It fits whatever faults there are.
+                disks: Disks::Simulated,
             }
         })
     }
@@ -326,6 +329,9 @@ mod tests {
                 }
                 Term::Percent { value, most, .. } => *value = draw as u32 % (most + 1),
                 Term::Size { value, most, .. } => *value = 1 + draw % most,
+                Term::Count { value, range, .. } => {
+                    *value = range.start() + draw as u32 % (range.end() - range.start() + 1);
+                }
                 Term::Word { value, .. } => value.set(draw as usize % value.words().len()),
             }
         }
@@ -649,6 +655,7 @@ cluster:
   snapshot-rate: 67108864
   segment-bytes: 8388608
   leases: false
+  disks: plain
 workload:
   kind: register
   clients: 6

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 pub use mkraft::Mkraft;
 
+use crate::scenario;
+
 /// Where a node lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -51,6 +53,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// As a scenario has them.
+    pub fn of(cluster: &scenario::Cluster) -> Settings {
+        Settings {
+            election_timeout: cluster.election_timeout,
+            heartbeat: cluster.heartbeat,
+            compact_entries: cluster.compact_entries,
+            compact_bytes: cluster.compact_bytes,
+            snapshot_rate: cluster.snapshot_rate,
+            segment_bytes: cluster.segment_bytes,
+            leases: cluster.leases,
+        }
+    }
+
     /// With the node's own defaults for all but the times.
     pub const fn timed(election_timeout: Duration, heartbeat: Duration) -> Settings {
         Settings {
