@@ -44,6 +44,7 @@
 //! log then has every entry after it, an older one serves as well as a newer one that is damaged. A snapshot whose
 //! position the log does not hold was received and never taken in; it counts for nothing and goes.
 
+mod descriptors;
 mod error;
 mod folder;
 mod frame;
@@ -72,6 +73,7 @@ pub use self::recovery::Recovered;
 pub use self::snapshot::{CHUNK_BYTES, Reader, Snapshots, Writer, chunks};
 pub use self::verify::{Report, verify};
 
+use self::descriptors::when_there_is_one;
 use self::outline::Outline;
 use self::record::Base;
 use self::recovery::{Held, Newest, Recovery, Tail};
@@ -343,7 +345,7 @@ const SPARE: &str = "spare-";
 fn spares(dir: &Path, options: &Options) -> Result<Vec<PathBuf>, StorageError> {
     let failed = || StorageError::io("list", dir);
     let mut spares = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed())? {
+    for entry in when_there_is_one(|| fs::read_dir(dir)).map_err(failed())? {
         let entry = entry.map_err(failed())?;
         if !entry.file_name().to_string_lossy().starts_with(SPARE) {
             continue;
@@ -402,7 +404,7 @@ fn settle(
 }
 
 fn open_segment(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
+    when_there_is_one(|| OpenOptions::new().read(true).write(true).open(path))
 }
 
 fn write_zeros(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
