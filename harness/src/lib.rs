@@ -1,6 +1,7 @@
 //! The rooms of the harness; `main.rs` is its door.
 
 pub mod bench;
+pub mod capabilities;
 pub mod check;
 pub mod cli;
 pub mod cluster;

@@ -10,7 +10,8 @@ const SIGKILL: i32 = 9;
 /// Ends a node that has not begun to listen for it yet.
 const SIGTERM: i32 = 15;
 
-/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM.
+/// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM; or because a fault
+/// had left it too little memory.
 ///
 /// Reads: how each process ended and what was asked of it, in `run.json`. Fails: naming a node that ended unasked (a
 /// panic, a failed write, a folder it refused, the machine's out-of-memory killer) or not as asked. Unknown: nobody saw
@@ -37,7 +38,8 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
                     continue;
                 }
                 (End::Stopped | End::Signal(SIGKILL | SIGTERM), Asked::Yes) => continue,
-                (End::Stopped, Asked::No) => "cleanly".to_owned(),
+                (End::Signal(SIGKILL), Asked::OutOfMemory) => continue,
+                (End::Stopped, Asked::No | Asked::OutOfMemory) => "cleanly".to_owned(),
                 (End::Signal(signal), _) => format!("by signal {signal}"),
                 (End::Exit(code), _) => format!("with exit code {code}"),
             };

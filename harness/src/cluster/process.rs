@@ -1,10 +1,11 @@
 //! One node's process: started, killed, paused, resumed, terminated, each act with its proof. What goes on for a
-//! while has a file of its own: [`slow`], [`crash_loop`].
+//! while has a file of its own: [`slow`], [`crash_loop`], [`limits`].
 //!
 //! In: orders, one at a time per node. Out: a [`Deed`] that was seen to be done, or an [`ActError`] that says
 //! whether anything may have happened. Never: an end that nobody noticed, or a restart that nobody ordered.
 
 mod crash_loop;
+mod limits;
 mod slow;
 
 use std::fmt;
@@ -19,10 +20,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::group::{Controller, Group};
 use super::keeper::{Child, Guard, GuardError};
 use super::orders::{Launch, Signal, Status, Stuttered};
 use crate::system::Mkraft;
 use crash_loop::Looping;
+use limits::Limits;
+
+pub use limits::Resource;
 
 /// How long a node may take to stop cleanly before it is killed.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -84,6 +89,8 @@ pub enum Order {
     Terminate,
     /// It did not obey SIGTERM in time.
     KillAfterGrace,
+    /// The kernel was told to leave it so little memory that it ended it.
+    OutOfMemory,
 }
 
 /// An act and its proof.
@@ -128,6 +135,30 @@ pub enum DeedKind {
         /// It ended by itself before it was killed.
         others: u64,
     },
+    /// Each descriptor that it opens from now on must be below this number.
+    FewDescriptors {
+        open: u64,
+        limit: u64,
+    },
+    ManyDescriptors {
+        open: u64,
+        limit: u64,
+    },
+    LittleMemory {
+        bytes: u64,
+    },
+    /// So many processes ended for want of it.
+    MuchMemory {
+        kills: u64,
+    },
+    /// Of one.
+    LittleCpu {
+        percent: u64,
+    },
+    /// In so many periods it was kept from a CPU.
+    MuchCpu {
+        throttled: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +171,8 @@ pub enum ActError {
     Overtaken { node: String },
     #[error("{node}: pid {pid} not proven within {EFFECT_LIMIT:?}: {seen}")]
     Unproven { node: String, pid: u32, seen: String },
+    #[error("{node}: no limit can be set: {reason}")]
+    Limit { node: String, reason: String },
     #[error("{node}: {source}")]
     Guard { node: String, source: GuardError },
 }
@@ -148,7 +181,10 @@ impl ActError {
     /// True when the order certainly had no effect.
     pub fn definite(&self) -> bool {
         match self {
-            ActError::Already { .. } | ActError::EndedBefore { .. } | ActError::Overtaken { .. } => true,
+            ActError::Already { .. }
+            | ActError::EndedBefore { .. }
+            | ActError::Overtaken { .. }
+            | ActError::Limit { .. } => true,
             ActError::Guard { source, .. } => matches!(source, GuardError::Spawn { .. }),
             ActError::Unproven { .. } => false,
         }
@@ -164,6 +200,8 @@ pub struct Node {
     upgraded: AtomicBool,
     /// Where it writes its evidence.
     events: Option<PathBuf>,
+    /// What can be limited of it.
+    groups: Vec<(Controller, Group)>,
     guard: Arc<Guard>,
     /// Held over an act: nobody else acts on this node meanwhile.
     hand: Mutex<()>,
@@ -178,6 +216,7 @@ struct Life {
     looping: bool,
     child: Option<Child>,
     order: Option<Order>,
+    limits: Limits,
     starts: Vec<Start>,
 }
 
@@ -187,13 +226,16 @@ impl Node {
         launch: Launch,
         next: Option<PathBuf>,
         events: Option<PathBuf>,
+        groups: Vec<(Controller, Group)>,
         guard: Arc<Guard>,
     ) -> Node {
         let (state, starts) = (NodeState::Down, Vec::new());
-        let life = Life { state, looping: false, child: None, order: None, starts };
+        let limits = Limits::default();
+        let life = Life { state, looping: false, child: None, order: None, limits, starts };
         let (hand, looping) = (Mutex::new(()), Mutex::new(None));
         let life = Arc::new(watch::Sender::new(life));
-        Node { name, launch, next, upgraded: AtomicBool::new(false), events, guard, hand, life, looping }
+        let upgraded = AtomicBool::new(false);
+        Node { name, launch, next, upgraded, events, groups, guard, hand, life, looping }
     }
 
     pub fn name(&self) -> &str {
@@ -268,7 +310,8 @@ impl Node {
             life.child = Some(child.clone());
             life.order = None;
         });
-        tokio::spawn(watch_over(self.name.clone(), child.clone(), Arc::clone(&self.life)));
+        let (name, groups) = (self.name.clone(), self.groups.clone());
+        tokio::spawn(watch_over(name, child.clone(), groups, Arc::clone(&self.life)));
         Ok(self.deed(&child, DeedKind::Started, began))
     }
 
@@ -457,11 +500,21 @@ where
 }
 
 /// Waits for the end of one start of a node, and writes it down.
-async fn watch_over(node: String, child: Child, life: Arc<watch::Sender<Life>>) {
+async fn watch_over(
+    node: String,
+    child: Child,
+    groups: Vec<(Controller, Group)>,
+    life: Arc<watch::Sender<Life>>,
+) {
     // A lost guard is an error of every later act; what the node died of is not known then.
     let Ok(exit) = child.exit().await else { return };
     life.send_modify(|life| {
-        let (start, pid, order) = (life.starts.len() as u64, child.pid, life.order.take());
+        let (start, pid) = (life.starts.len() as u64, child.pid);
+        let mut order = life.order.take();
+        if order.is_none() && exit.status == Status::Signal(SIGKILL) && life.is_out_of_memory(&groups) {
+            order = Some(Order::OutOfMemory);
+            life.limits.out_of_memory += 1;
+        }
         let expected = order.is_some_and(|order| as_ordered(order, exit.status));
         if !expected {
             tracing::warn!("{node} (pid {pid}) ended with {}, ordered: {order:?}", exit.status);
@@ -477,7 +530,7 @@ async fn watch_over(node: String, child: Child, life: Arc<watch::Sender<Life>>) 
 
 fn as_ordered(order: Order, status: Status) -> bool {
     match order {
-        Order::Kill => status == Status::Signal(SIGKILL),
+        Order::Kill | Order::OutOfMemory => status == Status::Signal(SIGKILL),
         // It may obey SIGTERM at the last moment.
         Order::KillAfterGrace => matches!(status, Status::Signal(SIGKILL) | Status::Code(0)),
         // By the signal itself: SIGTERM came before the node had begun to listen for it.
@@ -540,6 +593,22 @@ impl fmt::Display for Deed {
                     write!(f, ", {others} times by itself")?;
                 }
                 return write!(f, ", runs as pid {pid}");
+            }
+            DeedKind::FewDescriptors { open, limit } => {
+                write!(f, "{node}: pid {pid} has {open} descriptors, and opens none from {limit} on")?;
+            }
+            DeedKind::ManyDescriptors { open, limit } => {
+                write!(f, "{node}: pid {pid} has {open} descriptors, and opens them below {limit}")?;
+            }
+            DeedKind::LittleMemory { bytes } => {
+                write!(f, "{node}: pid {pid} has {bytes} bytes of memory")?;
+            }
+            DeedKind::MuchMemory { kills } => {
+                write!(f, "{node}: its memory has no limit, for which the kernel ended it {kills} times")?;
+            }
+            DeedKind::LittleCpu { percent } => write!(f, "{node}: pid {pid} has {percent}% of a CPU")?,
+            DeedKind::MuchCpu { throttled } => {
+                write!(f, "{node}: it has all of a CPU, from which it was kept in {throttled} periods")?;
             }
         }
         write!(f, " after {:.1} ms", took.as_secs_f64() * 1e3)

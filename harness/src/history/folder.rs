@@ -113,6 +113,8 @@ pub enum Asked {
     Yes,
     /// It was asked by SIGTERM, did not obey within its grace, and was killed.
     Forced,
+    /// The kernel ended it for want of memory, of which a fault had left it little.
+    OutOfMemory,
     /// It ended unasked, or in another way.
     No,
 }

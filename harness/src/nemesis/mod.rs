@@ -17,8 +17,10 @@
 //! and how it is undone. What the end of the run finds not undone is left to [`heal_all`].
 
 mod account;
+mod clocks;
 mod facts;
 mod keep;
+mod limits;
 mod links;
 mod members;
 mod operate;
@@ -97,6 +99,9 @@ enum Family {
     Rolls,
     /// What is kept from the nodes.
     Load,
+    Clocks,
+    /// What nodes may use of the machine.
+    Limits,
 }
 
 impl Family {
@@ -179,7 +184,7 @@ impl Means {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Links, Load, Members, Operator, Processes, Rolls};
+        use Family::{Clocks, Limits, Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -207,6 +212,11 @@ impl Fault {
             FaultKind::Roll => nodes(Rolls, roll::roll),
             FaultKind::Upgrade => nodes(Rolls, roll::upgrade),
             FaultKind::Withhold => nodes(Load, withhold::withhold),
+            FaultKind::JumpClock => nodes(Clocks, clocks::jump),
+            FaultKind::DriftClock => nodes(Clocks, clocks::drift),
+            FaultKind::Descriptors => nodes(Limits, limits::descriptors),
+            FaultKind::Memory => nodes(Limits, limits::memory),
+            FaultKind::Cpu => nodes(Limits, limits::cpu),
         };
         Fault { family, strike }
     }
@@ -271,13 +281,14 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
     scripts
 }
 
-/// Undoes what is `left` on links; has every node run again, and takes back whatever else lies on a link or is withheld
-/// from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
+/// Undoes what is `left` on links, clocks and limits; has every node run again, and takes back whatever else lies on a
+/// link or a clock or is withheld from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
-    // Links and load can be healed whatever the nodes do, and a removal is better undone when they all run.
-    let first = |left: &Left| matches!(left.family, Family::Links | Family::Load);
+    // These can be healed whatever the nodes do, and a removal is better undone when they all run.
+    let first =
+        |left: &Left| matches!(left.family, Family::Links | Family::Load | Family::Clocks | Family::Limits);
     let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
     let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
@@ -289,6 +300,10 @@ pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, B
     let asked_again = means.cluster.gates().open_all();
     if !asked_again.is_empty() {
         told.detail += &format!("; nothing is withheld from {} any more", asked_again.join(", "));
+    }
+    let told_right = clocks::heal_all(&means.cluster);
+    if !told_right.is_empty() {
+        told.detail += &format!("; the clocks of {} are right again", told_right.join(", "));
     }
     let outcome = told.outcome;
     if outcome == StrikeOutcome::Installed {
@@ -343,6 +358,8 @@ struct Turns {
     links: Mutex<()>,
     rolls: Mutex<()>,
     load: Mutex<()>,
+    clocks: Mutex<()>,
+    limits: Mutex<()>,
 }
 
 impl Turns {
@@ -354,6 +371,8 @@ impl Turns {
             Family::Links => &self.links,
             Family::Rolls => &self.rolls,
             Family::Load => &self.load,
+            Family::Clocks => &self.clocks,
+            Family::Limits => &self.limits,
         }
     }
 }

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::{Instant, sleep};
 
 use super::account::Breakage;
-use super::target::{candidates, resolve};
+use super::target::{Candidate, candidates, resolve};
 use super::{Aim, Doing, Struck, Told};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState, at_once};
 use crate::history::StrikeOutcome;
@@ -91,9 +91,9 @@ pub(super) async fn heal_all(cluster: &Cluster) -> Told {
     }
 }
 
-type Act = Arc<dyn Fn(Arc<Node>) -> Doing<Result<Deed, ActError>> + Send + Sync>;
+pub(super) type Act = Arc<dyn Fn(Arc<Node>) -> Doing<Result<Deed, ActError>> + Send + Sync>;
 
-fn act<D>(act: impl Fn(Arc<Node>) -> D + Send + Sync + 'static) -> Act
+pub(super) fn act<D>(act: impl Fn(Arc<Node>) -> D + Send + Sync + 'static) -> Act
 where
     D: Future<Output = Result<Deed, ActError>> + Send + 'static,
 {
@@ -101,20 +101,21 @@ where
 }
 
 /// What one kind of fault does to one node.
-struct Fault {
-    /// States of a node that it can be done to.
-    fits: fn(NodeState) -> bool,
-    act: Act,
-    undo: Act,
+pub(super) struct Fault {
+    /// Whether it can be done to a node as it is.
+    pub(super) fits: fn(&Node) -> bool,
+    pub(super) act: Act,
+    pub(super) undo: Act,
     /// Whether what was done at this start of the node is there to be undone.
-    same: fn(&Node, u64) -> bool,
+    pub(super) same: fn(&Node, u64) -> bool,
     /// Until when it counts as broken, for it was struck at this start.
-    breaks: fn(Breakage, &str, u64) -> Breakage,
+    pub(super) breaks: fn(Breakage, &str, u64) -> Breakage,
 }
 
-async fn strike(aim: Aim, fault: Fault) -> Struck {
+pub(super) async fn strike(aim: Aim, fault: Fault) -> Struck {
     let nodes = candidates(&aim.cluster);
-    let names = match resolve(aim.target, &aim.view(&nodes), |node| (fault.fits)(node.state), aim.draw) {
+    let fits = |node: &Candidate| (fault.fits)(aim.cluster.node(&node.name));
+    let names = match resolve(aim.target, &aim.view(&nodes), fits, aim.draw) {
         Ok(names) => names,
         Err(reason) => return Struck::skipped(reason),
     };
@@ -199,19 +200,19 @@ async fn undo(struck: Vec<(u64, Arc<Node>)>, fault: Fault) -> Told {
 }
 
 /// Nobody but its loop acts on a node in a crash loop.
-fn alive(state: NodeState) -> bool {
-    !matches!(state, NodeState::Down | NodeState::CrashLoop)
+fn alive(node: &Node) -> bool {
+    !matches!(node.state(), NodeState::Down | NodeState::CrashLoop)
 }
 
-fn running(state: NodeState) -> bool {
-    state == NodeState::Running
+pub(super) fn running(node: &Node) -> bool {
+    node.state() == NodeState::Running
 }
 
 fn start() -> Act {
     act(|node| async move { node.start().await })
 }
 
-fn same_start(node: &Node, start: u64) -> bool {
+pub(super) fn same_start(node: &Node, start: u64) -> bool {
     node.start_count() == start
 }
 

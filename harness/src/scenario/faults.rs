@@ -160,7 +160,29 @@ fn manner(fields: &mut Fields, form: &FaultForm, scope: &Scope) -> Option<Manner
                 let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
                 read.map(|read| *value = read.value).is_some()
             }
+            Term::Clocks { key, value } => {
+                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Direction { key, value } => {
+                let read = fields.read(key, |leaf| leaf.one_of(key, None)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Rate { key, value, range } => {
+                let read = fields.required(key, "50%", |leaf| leaf.rate(range.clone()));
+                read.map(|read| *value = read.value).is_some()
+            }
+            Term::Count { key, value, most } => {
+                let read = fields.read(key, |leaf| leaf.whole_u32(0..=most)).or(*value);
+                read.map(|read| *value = read.value).is_some()
+            }
         };
     }
-    right.then_some(manner)
+    if !right {
+        return None;
+    }
+    let Some((key, title, label)) = manner.contradiction() else { return Some(manner) };
+    let place = fields.node(key).map(|(key, _)| key.span.clone()).unwrap_or_default();
+    fields.problem(Problem::at(place, title).label(label));
+    None
 }

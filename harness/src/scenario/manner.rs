@@ -4,6 +4,7 @@
 //! knowledge of YAML.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -15,6 +16,13 @@ use super::words::Words;
 pub(super) const BY_MAX: Duration = Duration::from_secs(60);
 pub(super) const SPREAD_MAX: u32 = 90;
 pub(super) const RATE_MAX: u64 = 1 << 30;
+/// Of a clock.
+const JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const DRIFT_MAX: u32 = 10_000;
+const DESCRIPTORS_MAX: u32 = 100_000;
+const MEMORY_MAX: u64 = 1 << 40;
+/// So many as a hundred CPUs.
+const CPU_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -63,6 +71,46 @@ pub enum Manner {
     Withhold {
         ops: Ops,
     },
+    JumpClock {
+        clock: Clocks,
+        #[serde(rename = "by_ns", with = "nanoseconds")]
+        by: Duration,
+        direction: Direction,
+    },
+    DriftClock {
+        clock: Clocks,
+        /// Of the true rate.
+        rate_percent: u32,
+    },
+    Descriptors {
+        /// Beyond those that it has open.
+        most: u32,
+    },
+    Memory {
+        most_bytes: u64,
+    },
+    Cpu {
+        /// Of one.
+        most_percent: u32,
+    },
+}
+
+/// Which clocks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clocks {
+    /// What time it is.
+    Wall,
+    /// How much time passes.
+    Monotonic,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    Forward,
+    Back,
 }
 
 /// What becomes of the bytes that a cut held up.
@@ -100,12 +148,52 @@ pub enum Ops {
 /// One key of a manner, with its value.
 #[derive(Debug)]
 pub(super) enum Term<'m> {
-    Time { key: &'static str, value: &'m mut Duration, most: Duration },
-    Percent { key: &'static str, value: &'m mut u32, most: u32 },
-    Size { key: &'static str, value: &'m mut u64, most: u64 },
-    Heal { key: &'static str, value: &'m mut Healing },
-    Shape { key: &'static str, value: &'m mut Distribution },
-    Ops { key: &'static str, value: &'m mut Ops },
+    Time {
+        key: &'static str,
+        value: &'m mut Duration,
+        most: Duration,
+    },
+    Percent {
+        key: &'static str,
+        value: &'m mut u32,
+        most: u32,
+    },
+    Size {
+        key: &'static str,
+        value: &'m mut u64,
+        most: u64,
+    },
+    Heal {
+        key: &'static str,
+        value: &'m mut Healing,
+    },
+    Shape {
+        key: &'static str,
+        value: &'m mut Distribution,
+    },
+    Ops {
+        key: &'static str,
+        value: &'m mut Ops,
+    },
+    Clocks {
+        key: &'static str,
+        value: &'m mut Clocks,
+    },
+    Direction {
+        key: &'static str,
+        value: &'m mut Direction,
+    },
+    /// Percent, which must be given.
+    Rate {
+        key: &'static str,
+        value: &'m mut u32,
+        range: RangeInclusive<u32>,
+    },
+    Count {
+        key: &'static str,
+        value: &'m mut u32,
+        most: u32,
+    },
 }
 
 impl Manner {
@@ -133,6 +221,48 @@ impl Manner {
             ],
             Manner::CrashLoop { up } => vec![Term::Time { key: "up", value: up, most: BY_MAX }],
             Manner::Withhold { ops } => vec![Term::Ops { key: "ops", value: ops }],
+            Manner::JumpClock { clock, by, direction } => vec![
+                Term::Clocks { key: "clock", value: clock },
+                Term::Time { key: "by", value: by, most: JUMP_MAX },
+                Term::Direction { key: "direction", value: direction },
+            ],
+            Manner::DriftClock { clock, rate_percent } => vec![
+                Term::Clocks { key: "clock", value: clock },
+                Term::Rate { key: "rate", value: rate_percent, range: 1..=DRIFT_MAX },
+            ],
+            Manner::Descriptors { most } => {
+                vec![Term::Count { key: "most", value: most, most: DESCRIPTORS_MAX }]
+            }
+            Manner::Memory { most_bytes } => {
+                vec![Term::Size { key: "most", value: most_bytes, most: MEMORY_MAX }]
+            }
+            Manner::Cpu { most_percent } => {
+                vec![Term::Rate { key: "most", value: most_percent, range: 1..=CPU_MAX }]
+            }
+        }
+    }
+
+    /// What is wrong with terms that are right each by itself: the key, what it is, and what would be right.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, String, &'static str)> {
+        match *self {
+            Manner::JumpClock {
+                clock: clock @ (Clocks::Monotonic | Clocks::Both),
+                direction: Direction::Back,
+                ..
+            } => {
+                let clock = clock.to_word().unwrap_or_default();
+                let title = format!("`direction: back` does not go with `clock: {clock}`");
+                Some((
+                    "direction",
+                    title,
+                    "a monotonic clock never goes back: expected `clock: wall`, or `drift-clock` with a `rate` below 100%",
+                ))
+            }
+            Manner::DriftClock { rate_percent: 100, .. } => {
+                let title = "`rate: 100%` is the rate of every clock".to_owned();
+                Some(("rate", title, "expected less, or more"))
+            }
+            _ => None,
         }
     }
 
@@ -149,7 +279,11 @@ impl Term<'_> {
             | Term::Size { key, .. }
             | Term::Heal { key, .. }
             | Term::Shape { key, .. }
-            | Term::Ops { key, .. } => key,
+            | Term::Ops { key, .. }
+            | Term::Clocks { key, .. }
+            | Term::Direction { key, .. }
+            | Term::Rate { key, .. }
+            | Term::Count { key, .. } => key,
         }
     }
 }
@@ -168,6 +302,10 @@ impl fmt::Display for Term<'_> {
             Term::Heal { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
             Term::Shape { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
             Term::Ops { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Clocks { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Direction { value, .. } => f.write_str(value.to_word().unwrap_or_default()),
+            Term::Rate { value, .. } => write!(f, "{value}%"),
+            Term::Count { value, .. } => write!(f, "{value}"),
         }
     }
 }
@@ -183,6 +321,16 @@ impl Words for Healing {
 impl Words for Ops {
     const WORDS: &'static [(&'static str, Self)] =
         &[("reads", Ops::Reads), ("writes", Ops::Writes), ("all", Ops::All)];
+}
+
+impl Words for Clocks {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("wall", Clocks::Wall), ("monotonic", Clocks::Monotonic), ("both", Clocks::Both)];
+}
+
+impl Words for Direction {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("forward", Direction::Forward), ("back", Direction::Back)];
 }
 
 impl Words for Distribution {

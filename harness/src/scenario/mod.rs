@@ -12,6 +12,7 @@ mod links;
 mod manner;
 mod moves;
 mod name;
+mod needs;
 mod pinned;
 mod plan;
 mod planning;
@@ -37,8 +38,9 @@ pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{Distribution, Healing, Manner, Ops};
+pub use manner::{Clocks, Direction, Distribution, Healing, Manner, Ops};
 pub use name::{Name, UnknownName};
+pub use needs::Need;
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
 pub use rule::{
@@ -178,6 +180,16 @@ pub enum FaultKind {
     Upgrade,
     /// Clients send it none of some operations until `for` is over.
     Withhold,
+    /// The clocks of its processes jump; the wall clock jumps back after `for`.
+    JumpClock,
+    /// They go at another rate until `for` is over.
+    DriftClock,
+    /// It can open few descriptors more until `for` is over.
+    Descriptors,
+    /// It has no more memory than this until `for` is over.
+    Memory,
+    /// It has no more of a CPU than this until `for` is over.
+    Cpu,
 }
 
 /// What a fault is done to.

@@ -56,9 +56,9 @@ impl Scenario {
     }
 }
 
-/// Those that a scenario can give all they need.
+/// Those that a scenario can give all they need, on any machine: what a seed draws must not hang on where it is.
 fn forms() -> impl Iterator<Item = &'static FaultForm> {
-    FAULT_FORMS.iter().filter(|form| !NEVER.contains(&form.word))
+    FAULT_FORMS.iter().filter(|form| !NEVER.contains(&form.word) && form.kind.needs().is_none())
 }
 
 struct Swarm {
@@ -256,6 +256,8 @@ fn drawn(mut manner: Manner, draws: &mut Draws) -> Manner {
             Term::Heal { value, .. } => *value = one_word::<Healing>(draws),
             Term::Shape { value, .. } => *value = one_word::<Distribution>(draws),
             Term::Ops { value, .. } => *value = one_word::<Ops>(draws),
+            // Only kinds have these that no swarm has.
+            Term::Clocks { .. } | Term::Direction { .. } | Term::Rate { .. } | Term::Count { .. } => {}
         }
     }
     manner

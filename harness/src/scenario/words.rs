@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::links::ENDS;
 use super::{
-    Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Placement, Target, UnknownLinks, Whom,
+    Clocks, Direction, Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Placement, Target,
+    UnknownLinks, Whom,
 };
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
@@ -51,6 +52,9 @@ const DOWN: HoldForm = HoldForm { key: "down", default: Duration::from_secs(1), 
 const FOR: HoldForm =
     HoldForm { key: "for", default: Duration::from_secs(2), least: Duration::from_millis(1) };
 
+/// Where it does not say how long, it is not undone before the end.
+const FOR_GOOD: HoldForm = HoldForm { key: "for", default: Duration::ZERO, least: Duration::ZERO };
+
 const KILLED: &[Target] = &[
     Target::Leader,
     Target::Follower,
@@ -73,6 +77,12 @@ const THROTTLE: Manner = Manner::Throttle { rate_bytes: 0 };
 const SLOW_CLOSE: Manner = Manner::SlowClose { by: Duration::ZERO };
 const SLOW: Manner = Manner::Slow { stopped: Duration::from_millis(10), running: Duration::from_millis(10) };
 const CRASH_LOOP: Manner = Manner::CrashLoop { up: Duration::from_millis(50) };
+const JUMP_CLOCK: Manner =
+    Manner::JumpClock { clock: Clocks::Wall, by: Duration::ZERO, direction: Direction::Forward };
+const DRIFT_CLOCK: Manner = Manner::DriftClock { clock: Clocks::Monotonic, rate_percent: 0 };
+const DESCRIPTORS: Manner = Manner::Descriptors { most: 0 };
+const MEMORY: Manner = Manner::Memory { most_bytes: 0 };
+const CPU: Manner = Manner::Cpu { most_percent: 0 };
 const WITHHOLD: Manner = Manner::Withhold { ops: Ops::All };
 
 pub const FAULT_FORMS: &[FaultForm] = &[
@@ -100,6 +110,11 @@ pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_nodes(FaultKind::Roll, "roll", None, PROCESSES),
     FaultForm::of_nodes(FaultKind::Upgrade, "upgrade", None, PROCESSES),
     FaultForm::of_nodes(FaultKind::Withhold, "withhold", Some(FOR), PROCESSES).done(WITHHOLD),
+    FaultForm::of_nodes(FaultKind::JumpClock, "jump-clock", Some(FOR_GOOD), PROCESSES).done(JUMP_CLOCK),
+    FaultForm::of_nodes(FaultKind::DriftClock, "drift-clock", Some(FOR), PROCESSES).done(DRIFT_CLOCK),
+    FaultForm::of_nodes(FaultKind::Descriptors, "descriptors", Some(FOR), PROCESSES).done(DESCRIPTORS),
+    FaultForm::of_nodes(FaultKind::Memory, "memory", Some(FOR), PROCESSES).done(MEMORY),
+    FaultForm::of_nodes(FaultKind::Cpu, "cpu", Some(FOR), PROCESSES).done(CPU),
 ];
 
 impl FaultForm {
@@ -120,6 +135,11 @@ impl FaultForm {
         manner: Manner,
     ) -> FaultForm {
         FaultForm { kind, word, hold, targets: ENDS, links: Some(links), manner }
+    }
+
+    /// Whether a fault of this kind that is to last no time lasts to the end.
+    pub fn lasts_for_good(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.default.is_zero())
     }
 
     const fn done(self, manner: Manner) -> FaultForm {

@@ -331,7 +331,21 @@ mod tests {
                     *value = Distribution::WORDS[draw as usize % Distribution::WORDS.len()].1;
                 }
                 Term::Ops { value, .. } => *value = Ops::WORDS[draw as usize % Ops::WORDS.len()].1,
+                Term::Clocks { value, .. } => {
+                    *value = Clocks::WORDS[draw as usize % Clocks::WORDS.len()].1;
+                }
+                Term::Direction { value, .. } => {
+                    *value = Direction::WORDS[draw as usize % Direction::WORDS.len()].1;
+                }
+                Term::Rate { value, range, .. } => *value = range.start() + draw as u32 % range.end(),
+                Term::Count { value, most, .. } => *value = draw as u32 % (most + 1),
             }
+        }
+        if let (Some(_), Manner::JumpClock { direction, .. }) = (manner.contradiction(), &mut manner) {
+            *direction = Direction::Forward;
+        }
+        if let (Some(_), Manner::DriftClock { rate_percent, .. }) = (manner.contradiction(), &mut manner) {
+            *rate_percent += 1;
         }
         manner
     }
