@@ -13,8 +13,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::check::models::Model;
-use crate::scenario::{Plan, Scenario, ScenarioError};
-use crate::{audit, bench, crash_states, judging, reproduce, run};
+use crate::scenario::{Need, Plan, Scenario, ScenarioError};
+use crate::{audit, bench, capabilities, crash_states, judging, reproduce, run};
 
 /// The seed where none is given.
 pub const SEED_DEFAULT: u64 = 0;
@@ -29,6 +29,8 @@ pub enum Exit {
     Violated = 1,
     /// Nothing is violated, and not everything is known to hold.
     Unknown = 2,
+    /// What was run holds, and a scenario was not run, for this machine cannot do what it needs.
+    Skipped = 3,
     /// The command line or a scenario is wrong; nothing was run.
     Usage = 64,
     /// The harness itself failed: no verdict on the cluster.
@@ -40,10 +42,11 @@ impl Exit {
     fn rank(self) -> u8 {
         match self {
             Exit::Holds => 0,
-            Exit::Unknown => 1,
-            Exit::Usage => 2,
-            Exit::HarnessFailed => 3,
-            Exit::Violated => 4,
+            Exit::Skipped => 1,
+            Exit::Unknown => 2,
+            Exit::Usage => 3,
+            Exit::HarnessFailed => 4,
+            Exit::Violated => 5,
         }
     }
 }
@@ -76,6 +79,7 @@ Exit codes:
   0   everything holds
   1   something is violated (outranks all others)
   2   unknown: nothing is violated, and not everything is known to hold
+  3   what was run holds, and a scenario was skipped: this machine cannot do what it needs
   64  the command line or a scenario is wrong; nothing was run
   70  the harness itself failed";
 
@@ -103,6 +107,8 @@ enum Command {
     ///
     /// Needs FUSE. Exit codes: 0 no acknowledgement came early, 1 one did, 2 nothing can be said.
     AuditFsync(AuditArgs),
+    /// Tells which faults this machine can do, and what would enable the others
+    Capabilities(CapabilitiesArgs),
     /// Lists the scenarios of a folder: name, length, nodes, claim
     List(ListArgs),
     /// Reads scenarios and tells every mistake in them, without running anything
@@ -121,6 +127,7 @@ impl Command {
             Command::Bench(args) => bench::run(&args),
             Command::CrashStates(args) => crash_states::run(&args),
             Command::AuditFsync(args) => audit::run(&args),
+            Command::Capabilities(args) => capabilities::run(&args),
             Command::List(args) => list(&args),
             Command::Validate(args) => validate(&args),
         }
@@ -144,6 +151,30 @@ pub struct RunArgs {
     /// The program that `upgrade` starts in its place
     #[arg(long, value_name = "PATH")]
     pub node_next: Option<PathBuf>,
+    /// A scenario that is skipped, because this machine cannot do what it needs, counts as unknown
+    #[arg(long)]
+    pub require_all: bool,
+    /// Does as on a machine that has not this: one of the names that `capabilities` tells
+    #[arg(long, value_name = "NAME", value_parser = need)]
+    pub without: Vec<Need>,
+}
+
+#[derive(Debug, Args)]
+pub struct CapabilitiesArgs {
+    /// The node's program, on which the library is tried that changes clocks [default: mkraft-node beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub node: Option<PathBuf>,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Does as on a machine that has not this
+    #[arg(long, value_name = "NAME", value_parser = need)]
+    pub without: Vec<Need>,
+}
+
+fn need(word: &str) -> Result<Need, String> {
+    let known = || Need::all().map(|need| need.to_string()).collect::<Vec<_>>().join(", ");
+    Need::of_word(word).ok_or_else(|| format!("expected one of {}", known()))
 }
 
 #[derive(Debug, Args)]
@@ -423,8 +454,8 @@ mod tests {
 
     #[test]
     fn a_violation_outranks_a_failure_and_a_failure_outranks_an_unknown() {
-        use Exit::{HarnessFailed, Holds, Unknown, Usage, Violated};
-        let by_rank = [Holds, Unknown, Usage, HarnessFailed, Violated];
+        use Exit::{HarnessFailed, Holds, Skipped, Unknown, Usage, Violated};
+        let by_rank = [Holds, Skipped, Unknown, Usage, HarnessFailed, Violated];
         for (low, lower) in by_rank.into_iter().enumerate() {
             for higher in &by_rank[low..] {
                 assert_eq!(worst([lower, *higher]), *higher);
@@ -447,7 +478,9 @@ mod tests {
 
     #[test]
     fn the_help_documents_every_exit_code() {
-        for exit in [Exit::Holds, Exit::Violated, Exit::Unknown, Exit::Usage, Exit::HarnessFailed] {
+        for exit in
+            [Exit::Holds, Exit::Violated, Exit::Unknown, Exit::Skipped, Exit::Usage, Exit::HarnessFailed]
+        {
             let code = format!("\n  {:<3} ", exit as u8);
             assert!(EXIT_CODES.contains(&code), "{exit:?}");
         }

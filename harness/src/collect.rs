@@ -163,6 +163,7 @@ async fn dump(cluster: &Cluster, node: &str, folder: &NodeFolder) -> Result<(), 
         folder: folder.root().to_path_buf(),
         stdout: unfinished.clone(),
         stderr: folder.dump_log(),
+        groups: Vec::new(),
     };
     let guard_failed = |source| DumpError::Spawn { node: node.to_string(), source };
     let child = cluster.guard().spawn(&launch).await.map_err(guard_failed)?;

@@ -32,6 +32,13 @@ fn check_run(run: &Path, detail: Detail) -> io::Result<Exit> {
         return Ok(exit);
     }
     let folder = RunFolder::new(run);
+    // There is nothing to be judged of what was not run.
+    if let Ok(results) = read_json::<Results>(&folder.results(), "a results.json")
+        && results.overall == Overall::Skipped
+    {
+        tell_in(&results, &folder, detail)?;
+        return Ok(exit(results.overall));
+    }
     match judge(&folder) {
         Ok(judgement) => {
             tell_in(&judgement.results, &folder, detail)?;
@@ -144,6 +151,7 @@ pub fn exit(overall: Overall) -> Exit {
         Overall::Violated => Exit::Violated,
         Overall::Unknown => Exit::Unknown,
         Overall::HarnessFailed => Exit::HarnessFailed,
+        Overall::Skipped => Exit::Skipped,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod capabilities;
 pub mod check;
 pub mod cli;
 pub mod cluster;

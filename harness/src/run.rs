@@ -9,6 +9,7 @@ mod prepare;
 mod progress;
 mod ready;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,14 +18,16 @@ use std::time::SystemTime;
 use self::course::Course;
 pub use self::interrupt::Interrupt;
 pub use self::prepare::{PrepareError, adopt};
+use crate::capabilities;
 use crate::check::{Overall, Results};
 use crate::cli::{self, Exit, RunArgs};
-use crate::cluster::{self, Cluster, Layout, Wiring};
+use crate::cluster::{self, Cluster, Controller, Layout, Wiring};
 use crate::collect::{Collection, collect};
 use crate::history::Recorder;
 use crate::history::folder::{Asked, Binary, BootRun, End, NodeRun, Origin, RunFolder, RunInfo};
 use crate::judging::{self, failed, with_causes};
-use crate::scenario::{Disks, Faults, Plan, Rule, Scenario};
+use crate::report;
+use crate::scenario::{Disks, Faults, Need, Plan, Rule, Scenario};
 use crate::system::{Mkraft, Settings};
 
 /// Runs each scenario in turn; the exit is the worst of them.
@@ -81,6 +84,9 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
         },
     };
     let interrupt = Interrupt::listen()?;
+    let all_of = |scenario: &Scenario| needs(scenario, &Plan::of(scenario, args.seed));
+    let all: BTreeSet<Need> = scenarios.iter().flat_map(all_of).collect();
+    let abilities = capabilities::find(all, Some(&system.program), &args.without).await;
     let mut done = Vec::new();
     for scenario in scenarios {
         if interrupt.came() {
@@ -97,13 +103,21 @@ async fn run_all(scenarios: &[Scenario], args: &RunArgs) -> io::Result<Exit> {
             replay_of: None,
             aloud: true,
         };
-        done.push(run.carry_out().await?);
+        done.push(match capabilities::missing(needs(scenario, &run.plan), &abilities) {
+            None => run.carry_out().await?,
+            Some(why) => run.skip(why)?,
+        });
     }
     if scenarios.len() > 1 {
         sum_up(&done, scenarios.len())?;
     }
+    tell_skipped(&done, scenarios.len(), args.require_all)?;
     let missing = (done.len() < scenarios.len()).then_some(Exit::Unknown);
-    Ok(cli::worst(done.iter().map(|done| done.exit).chain(missing)))
+    let exit = |done: &Done| match done.exit {
+        Exit::Skipped if args.require_all => Exit::Unknown,
+        exit => exit,
+    };
+    Ok(cli::worst(done.iter().map(exit).chain(missing)))
 }
 
 /// One scenario with one seed, and the plan of both or one that was recorded.
@@ -159,6 +173,22 @@ impl Run<'_> {
         Ok(done(Some(folder.root().to_owned()), exit, results))
     }
 
+    /// Leaves a folder that says why it was not run, and starts nothing.
+    fn skip(&self, why: String) -> io::Result<Done> {
+        let (name, seed) = (self.scenario.name.clone(), self.seed);
+        let done = |folder, exit, results| Done { name, folder, exit, results };
+        let folder = match prepare::prepare(self.out, self.scenario, seed, &self.plan) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(done(None, failed(&error)?, None)),
+        };
+        let results = Results::skipped(self.scenario, seed, why);
+        if let Err(error) = report::write_skipped(&folder, &results) {
+            return Ok(done(Some(folder.root().to_owned()), failed(&error)?, None));
+        }
+        let _ = judging::tell(&results, &folder);
+        Ok(done(Some(folder.root().to_owned()), Exit::Skipped, Some(results)))
+    }
+
     /// Runs the cluster and leaves in the folder all that a verdict needs. Fails only when the folder cannot be
     /// written; whatever else goes wrong stands in its `run.json`.
     async fn fill(
@@ -170,8 +200,14 @@ impl Run<'_> {
         let mut course = Course::default();
         let asked = &self.scenario.cluster;
         let settings = Settings::of(asked);
+        let needs = self.plan.needs();
+        let groups = [(Need::CgroupMemory, Controller::Memory), (Need::CgroupCpu, Controller::Cpu)];
+        let limits =
+            groups.into_iter().filter(|(need, _)| needs.contains(need)).map(|(_, controller)| controller);
         let layout = Layout {
             spares: asked.spares,
+            clocks: needs.contains(&Need::Preload),
+            limits: limits.collect(),
             next: self.next.cloned(),
             disks: asked.disks == Disks::Simulated,
             ..Layout::new(asked.nodes, settings, folder.root(), Wiring::Linked)
@@ -247,6 +283,12 @@ impl Run<'_> {
     }
 }
 
+/// All that a run needs of the machine.
+fn needs(scenario: &Scenario, plan: &Plan) -> BTreeSet<Need> {
+    let disks = (scenario.cluster.disks == Disks::Simulated).then_some(Need::Fuse);
+    plan.needs().into_iter().chain(disks).collect()
+}
+
 fn binary(system: &Mkraft) -> Binary {
     Binary { path: system.program.display().to_string(), xxh3: system.digest.clone() }
 }
@@ -257,6 +299,7 @@ fn node_run(node: &cluster::Node) -> NodeRun {
         Some(ending) if !ending.expected => Asked::No,
         Some(ending) if ending.failed => Asked::Failing,
         Some(ending) if ending.order == Some(cluster::Order::KillAfterGrace) => Asked::Forced,
+        Some(ending) if ending.order == Some(cluster::Order::OutOfMemory) => Asked::OutOfMemory,
         _ => Asked::Yes,
     };
     let boot = |start: cluster::Start| BootRun {
@@ -284,9 +327,26 @@ fn unasked_endings(cluster: &Cluster) -> Vec<String> {
     unasked.map(told).collect()
 }
 
+/// The last line, so that nobody overlooks it.
+fn tell_skipped(done: &[Done], asked: usize, require_all: bool) -> io::Result<()> {
+    let skipped: Vec<&str> =
+        done.iter().filter(|done| done.exit == Exit::Skipped).map(|done| done.name.as_str()).collect();
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    let counts = if require_all { ", which counts as unknown" } else { "" };
+    let (count, names) = (skipped.len(), skipped.join(", "));
+    writeln!(
+        anstream::stdout(),
+        "\nSKIPPED: {count} of {asked} scenarios not run{counts}: {names} (`mkraft-harness capabilities` says what is missing)"
+    )
+}
+
 fn sum_up(done: &[Done], asked: usize) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    writeln!(out, "\n{} of {asked} scenarios ran:", done.len())?;
+    let skipped = done.iter().filter(|done| done.exit == Exit::Skipped).count();
+    let not_run = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    writeln!(out, "\n{} of {asked} scenarios ran{not_run}:", done.len() - skipped)?;
     for Done { name, folder, exit, .. } in done {
         let folder = folder.as_ref().map_or("no run folder".to_owned(), |path| path.display().to_string());
         writeln!(out, "  {:<14} {name:<28} {folder}", format!("{exit:?}").to_lowercase())?;

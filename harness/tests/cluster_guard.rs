@@ -24,6 +24,7 @@ fn shell(script: &str, folder: &Path) -> Launch {
         folder: folder.into(),
         stdout: folder.join("stdout"),
         stderr: folder.join("stderr"),
+        groups: Vec::new(),
     }
 }
 

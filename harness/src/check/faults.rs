@@ -180,11 +180,17 @@ fn rule(step: &Step) -> String {
     step.act.to_string()
 }
 
-/// Whether it is what the step does, or the undoing of it; or, of one that is no fault, that its fact did not come.
+/// Whether it is what the step does, or the undoing of it; or, of one that is no fault, that its fact or its time did
+/// not come.
 fn is_planned(step: &Step, f: &str, target: &str) -> bool {
     match step.fault() {
         Some((fault, planned)) => planned == target && (f == "heal" || fault.to_string() == f),
-        None => f == "wait" && step.on.is_some_and(|watch| watch.fact.to_string() == target),
+        None if f == "wait" => match step.on {
+            Some(watch) => watch.fact.to_string() == target,
+            // The load ended in the time that it was to let pass.
+            None => step.after > 0 && target == "after",
+        },
+        None => false,
     }
 }
 

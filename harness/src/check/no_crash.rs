@@ -14,7 +14,7 @@ const PANIC: i32 = 101;
 
 /// Every process of a node ended when and as the harness asked it to: by SIGKILL, or after a SIGTERM; or it told an
 /// error and ended, after the harness had made its disk fail; or it refused a disk that was damaged while it was down,
-/// and named the damage by file and place.
+/// and named the damage by file and place; or a fault had left it too little memory.
 ///
 /// Reads: how each process ended and what was asked of it, in `run.json`. Fails: naming a node that ended unasked (a
 /// panic, a failed write, a folder it refused, the machine's out-of-memory killer) or not as asked. Unknown: nobody saw
@@ -48,6 +48,7 @@ pub fn no_crash(evidence: &Evidence) -> Verdict {
                     continue;
                 }
                 (End::Exit(code), Asked::Failing) if code != PANIC => continue,
+                (End::Signal(SIGKILL), Asked::OutOfMemory) => continue,
                 (End::Stopped, _) => "cleanly".to_owned(),
                 (End::Signal(signal), _) => format!("by signal {signal}"),
                 (End::Exit(code), _) => format!("with exit code {code}"),

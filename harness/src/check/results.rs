@@ -18,6 +18,7 @@ use super::reading::EvidenceError;
 use super::verdict::{Finding, Status, Verdict};
 use super::{CHECKS, Check};
 use crate::history::folder::{FolderError, RunFolder, write_json};
+use crate::scenario::Scenario;
 
 /// `results.json`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Results {
     pub exit_code: u8,
     /// Why the harness itself could not do its work.
     pub harness_failure: Option<String>,
+    /// Why it was not run at all: what it needs, and this machine cannot do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// Causes before consequences.
     pub checks: Vec<CheckResult>,
     pub numbers: Numbers,
@@ -52,6 +56,8 @@ pub enum Overall {
     Violated,
     Unknown,
     HarnessFailed,
+    /// Nothing was run. Never said of what was.
+    Skipped,
 }
 
 /// Results with the evidence they rest on.
@@ -96,6 +102,7 @@ impl Results {
             overall,
             exit_code: overall.exit_code(),
             harness_failure,
+            skipped: None,
             checks,
             numbers: Numbers::of(evidence),
         }
@@ -103,6 +110,22 @@ impl Results {
 }
 
 impl Results {
+    /// Of a scenario that was not run.
+    pub fn skipped(scenario: &Scenario, seed: u64, why: String) -> Results {
+        let overall = Overall::Skipped;
+        Results {
+            scenario: scenario.name.clone(),
+            claim: scenario.claim.clone(),
+            seed,
+            overall,
+            exit_code: overall.exit_code(),
+            harness_failure: None,
+            skipped: Some(why),
+            checks: Vec::new(),
+            numbers: Numbers::default(),
+        }
+    }
+
     /// The roots that a finding follows from, with their checks; none when it is a root itself.
     pub fn roots_of<'r>(&'r self, finding: &Finding) -> Vec<(&'r CheckResult, &'r Finding)> {
         let all =
@@ -224,6 +247,7 @@ impl Overall {
             Overall::Violated => 1,
             Overall::Unknown => 2,
             Overall::HarnessFailed => 70,
+            Overall::Skipped => 3,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,14 +21,15 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{self as kernel, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, getpid, getppid, write};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal as Arrivals, SignalKind, signal};
 
-use super::ground;
+use super::group::MEMBERS;
 use super::orders::{Exit, Launch, Reply, Request, Signal, Status, now};
 use super::stutter::Stutter;
+use super::{descriptors, ground};
 
 /// What cannot be killed in this time waits for the kernel (a dying disk), and is left to it.
 const LAST_KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -55,7 +56,8 @@ async fn guard() -> io::Result<()> {
     // Grandchildren whose parent has died become ours, and not init's.
     prctl::set_child_subreaper(true)?;
 
-    let mut guard = Guard { replies, leaders: BTreeSet::new(), stutters: BTreeMap::new() };
+    let (leaders, stutters, groups) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+    let mut guard = Guard { replies, leaders, stutters, groups };
     let claim = match ground::claim((getpid().as_raw(), SystemTime::now())) {
         Ok(claim) => claim,
         Err(error) => {
@@ -78,6 +80,7 @@ async fn guard() -> io::Result<()> {
         }
     }
     kill_all_below(&guard.leaders);
+    remove_all(&guard.groups);
     Ok(())
 }
 
@@ -87,18 +90,22 @@ struct Guard {
     leaders: BTreeSet<i32>,
     /// Those of them that are stopped and run in turn.
     stutters: BTreeMap<i32, Stutter>,
+    /// Groups of the kernel that it made.
+    groups: BTreeSet<PathBuf>,
 }
 
 impl Guard {
     async fn obey(&mut self, line: &str) {
         let reply = match serde_json::from_str(line) {
-            Ok(Request::Spawn { id, launch }) => match spawn(&launch) {
-                Ok(pid) => {
-                    self.leaders.insert(pid as i32);
-                    Reply::Spawned { id, pid }
+            Ok(Request::Spawn { id, launch }) => {
+                match self.enter(&launch).and_then(|groups| spawn(&launch, groups)) {
+                    Ok(pid) => {
+                        self.leaders.insert(pid as i32);
+                        Reply::Spawned { id, pid }
+                    }
+                    Err(error) => Reply::NotSpawned { id, error },
                 }
-                Err(error) => Reply::NotSpawned { id, error },
-            },
+            }
             Ok(Request::Signal { id, pid, signal }) => {
                 let alive = self.leaders.contains(&(pid as i32));
                 let sent = alive && killpg(Pid::from_raw(pid as i32), kernel::Signal::from(signal)).is_ok();
@@ -125,9 +132,31 @@ impl Guard {
                 Some(stutter) => Reply::Stuttered { id, so_far: stutter.end() },
                 None => Reply::Gone { id },
             },
+            Ok(Request::Descriptors { id, pid, spare }) => match self.leaders.contains(&(pid as i32)) {
+                true => match descriptors::limit(pid as i32, spare) {
+                    Ok((open, limit)) => Reply::Descriptors { id, open, limit },
+                    Err(error) => Reply::NotLimited { id, error: error.to_string() },
+                },
+                false => Reply::Gone { id },
+            },
             Err(error) => panic!("the harness sent {line:?}, which is no request: {error}"),
         };
         self.say(&reply).await;
+    }
+
+    /// Opens the files by which a process puts itself into its groups; makes those that are not there.
+    fn enter(&mut self, launch: &Launch) -> Result<Vec<File>, String> {
+        let mut files = Vec::new();
+        for group in &launch.groups {
+            let failed = |error: io::Error| format!("{}: {error}", group.display());
+            match fs::create_dir(group) {
+                Ok(()) => _ = self.groups.insert(group.clone()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(error)),
+            }
+            files.push(OpenOptions::new().write(true).open(group.join(MEMBERS)).map_err(failed)?);
+        }
+        Ok(files)
     }
 
     /// Comes when a process that stutters is to be stopped or resumed.
@@ -186,7 +215,7 @@ fn reap_one(leaders: &BTreeSet<i32>) -> Option<(Pid, Status)> {
 }
 
 #[allow(unsafe_code)]
-fn spawn(launch: &Launch) -> Result<u32, String> {
+fn spawn(launch: &Launch, groups: Vec<File>) -> Result<u32, String> {
     let guard = getpid();
     let mut command = Command::new(&launch.program);
     command
@@ -197,11 +226,15 @@ fn spawn(launch: &Launch) -> Result<u32, String> {
         .stdout(append(&launch.stdout)?)
         .stderr(append(&launch.stderr)?)
         .process_group(0);
-    // SAFETY: between fork and exec, this calls prctl(2) and getppid(2) and nothing else: both are
-    // async-signal-safe, and neither allocates nor takes a lock.
+    // SAFETY: between fork and exec, this calls prctl(2), getppid(2) and write(2) and nothing else: all are
+    // async-signal-safe, and none allocates or takes a lock.
     unsafe {
         command.pre_exec(move || {
             prctl::set_pdeathsig(kernel::Signal::SIGKILL)?;
+            // 0 is whoever writes.
+            for group in &groups {
+                write(group, b"0")?;
+            }
             // A guard that died before the line above would never be noticed.
             if getppid() == guard { Ok(()) } else { Err(Errno::ESRCH.into()) }
         });
@@ -232,6 +265,18 @@ fn kill_all_below(leaders: &BTreeSet<i32>) {
             Err(Errno::ECHILD) => return,
             Ok(WaitStatus::StillAlive) => std::thread::sleep(LAST_KILL_POLL),
             _ => {}
+        }
+    }
+}
+
+/// Nobody is in them any more, or will be when the kernel is done with whom it kills.
+fn remove_all(groups: &BTreeSet<PathBuf>) {
+    let deadline = Instant::now() + LAST_KILL_LIMIT;
+    for group in groups {
+        while Instant::now() < deadline
+            && fs::remove_dir(group).is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+        {
+            std::thread::sleep(LAST_KILL_POLL);
         }
     }
 }

@@ -42,6 +42,7 @@ pub enum GuardError {
 /// A running guard. When it is dropped, or the harness dies, the guard kills all that it spawned.
 pub struct Guard {
     ground: Ground,
+    pid: u32,
     /// None once closed.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     desk: Arc<Mutex<Desk>>,
@@ -71,6 +72,8 @@ enum Answer {
     NotSpawned(String),
     Signalled,
     Stuttered(Stuttered),
+    Descriptors { open: u64, limit: u64 },
+    NotLimited(String),
     Gone,
 }
 
@@ -88,6 +91,7 @@ impl Guard {
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(failed(io::Error::other("its pipes are missing")));
         };
+        let pid = process.id().ok_or(GuardError::Lost)?;
         let mut replies = BufReader::new(stdout);
         let ground = match timeout(ANSWER_LIMIT, hear(&mut replies)).await {
             Ok(Some(Reply::Ready { ground })) => ground,
@@ -101,6 +105,7 @@ impl Guard {
         tokio::spawn(attend(replies, Arc::clone(&desk)));
         Ok(Guard {
             ground,
+            pid,
             requests: Mutex::new(Some(requests)),
             desk,
             process: tokio::sync::Mutex::new(process),
@@ -111,6 +116,11 @@ impl Guard {
     /// The loopback network that is ours while the guard lives.
     pub fn ground(&self) -> Ground {
         self.ground
+    }
+
+    /// Of the guard itself; no other that runs now has it.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     pub async fn spawn(&self, launch: &Launch) -> Result<Child, GuardError> {
@@ -169,6 +179,21 @@ impl Guard {
             Answer::Stuttered(so_far) => Ok(Some(so_far)),
             Answer::Gone => Ok(None),
             answer => panic!("the guard was asked of a process that stutters and answered {answer:?}"),
+        }
+    }
+
+    /// Lets `child` open so many descriptors beyond those it has, or as many as when it was started. Returns how many it
+    /// has, and its limit; or why there is none. None: it had ended before.
+    pub(super) async fn descriptors(
+        &self,
+        child: &Child,
+        spare: Option<u32>,
+    ) -> Result<Option<Result<(u64, u64), String>>, GuardError> {
+        match self.ask(|id| Request::Descriptors { id, pid: child.pid, spare }).await? {
+            Answer::Descriptors { open, limit } => Ok(Some(Ok((open, limit)))),
+            Answer::NotLimited(error) => Ok(Some(Err(error))),
+            Answer::Gone => Ok(None),
+            answer => panic!("the guard was asked to limit descriptors and answered {answer:?}"),
         }
     }
 
@@ -251,6 +276,8 @@ impl Desk {
             Reply::NotSpawned { id, error } => (id, Answer::NotSpawned(error)),
             Reply::Signalled { id } => (id, Answer::Signalled),
             Reply::Stuttered { id, so_far } => (id, Answer::Stuttered(so_far)),
+            Reply::Descriptors { id, open, limit } => (id, Answer::Descriptors { open, limit }),
+            Reply::NotLimited { id, error } => (id, Answer::NotLimited(error)),
             Reply::Gone { id } => (id, Answer::Gone),
             Reply::Exited { pid, exit } => {
                 if let Some(sender) = self.exits.remove(&pid) {

@@ -6,11 +6,14 @@
 //!
 //! [`guard`] is the process that spawns and signals, [`keeper`] the harness' end of it, [`process`] one node,
 //! [`link`] the proxies, [`ground`] the addresses, [`members`] what an operator asks of all of them, [`follow`] what
-//! nodes write while they write it.
+//! nodes write while they write it, [`clock`] what a node's processes are told the time is.
 
+mod clock;
+mod descriptors;
 mod folder;
 mod follow;
 mod ground;
+mod group;
 pub mod guard;
 mod keeper;
 mod link;
@@ -19,7 +22,7 @@ mod orders;
 mod process;
 mod stutter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -37,9 +40,11 @@ use crate::system::operator::{Members, Operator};
 use crate::system::{Mkraft, NodeStatus, Place, Settings};
 use mkraft_proto::evidence::Role;
 
+pub use clock::{Change, Clock, Dial, Look, clocks_can_be_changed, put_clock_library};
 pub use folder::NodeFolder;
 pub use follow::{Follower, Hear, News};
 pub use ground::{Ground, NODES_MAX};
+pub use group::{Controller, Group, Tree};
 pub use keeper::{Child, Guard, GuardError};
 pub use link::{
     CONNECTIONS_MAX, DELAY_TIMES_MAX, Delay, Direction, Distribution, End, HELD_BYTES_MAX, Link, Rule,
@@ -47,7 +52,10 @@ pub use link::{
 };
 pub use members::Refused;
 pub use orders::{Exit, Launch, Status, Stuttered};
-pub use process::{ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Start, Trouble, at_once};
+use process::StandsOn;
+pub use process::{
+    ActError, Deed, DeedKind, Ending, GRACE, Node, NodeState, Order, Resource, Start, Trouble, at_once,
+};
 
 const LEADER_POLL: Duration = Duration::from_millis(10);
 
@@ -68,6 +76,10 @@ pub struct Layout {
     pub events: bool,
     /// Whether the nodes' data lies on disks of the harness.
     pub disks: bool,
+    /// Whether the nodes' clocks can be changed: they are started with a library preloaded then.
+    pub clocks: bool,
+    /// What of the nodes can be limited by a group.
+    pub limits: Vec<Controller>,
     /// The program that is the guard, or a disk, when its first argument says so: the harness itself.
     pub guard: PathBuf,
 }
@@ -84,6 +96,8 @@ impl Layout {
             wiring,
             events: true,
             disks: false,
+            clocks: false,
+            limits: Vec::new(),
             guard: "/proc/self/exe".into(),
         }
     }
@@ -116,6 +130,10 @@ pub enum ClusterError {
     Name(PathBuf),
     #[error("failed to make {}", path.display())]
     Folder { path: PathBuf, source: io::Error },
+    #[error("failed to make the page of clocks in {}", path.display())]
+    Clock { path: PathBuf, source: io::Error },
+    #[error("nodes cannot be limited: {0}")]
+    Limits(String),
     #[error("failed to listen on {listen} for a link")]
     Link { listen: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -138,6 +156,8 @@ pub struct Cluster {
     links: Vec<Link>,
     status: Vec<StatusClient>,
     operators: Vec<Operator>,
+    /// One for each node, or none at all.
+    clocks: Vec<Clock>,
     known: members::Known,
     guard: Arc<Guard>,
 }
@@ -173,18 +193,40 @@ impl Cluster {
             links,
             status: Vec::new(),
             operators: Vec::new(),
+            clocks: Vec::new(),
             known: members::Known::new(Members::first(layout.nodes)),
             guard,
         };
+        let find = |controller: &Controller| Tree::find(*controller).map(|tree| (*controller, tree));
+        let trees =
+            layout.limits.iter().map(find).collect::<Result<Vec<_>, _>>().map_err(ClusterError::Limits)?;
+        if layout.clocks {
+            let failed = |source| ClusterError::Folder { path: cluster.folder.join("clock.so"), source };
+            put_clock_library(&cluster.folder).map_err(failed)?;
+        }
         for number in 1..=layout.size() {
             let place = cluster.place(number, layout);
-            let launch = cluster.launch(&place, layout.settings)?;
+            let mut launch = cluster.launch(&place, layout.settings)?;
+            if layout.clocks {
+                let failed = |source| ClusterError::Clock { path: launch.folder.clone(), source };
+                cluster.clocks.push(Clock::create(&launch.folder).map_err(failed)?);
+                launch.environment.extend(Clock::environment());
+            }
             let disk = match layout.disks {
                 true => Some(Arc::new(cluster.mount(&place, &layout.guard).await?)),
                 false => None,
             };
             let next = layout.next.as_ref().map(|next| next.program.clone());
-            let node = Node::new(place.name, launch, next, place.events, disk, Arc::clone(&cluster.guard));
+            let groups = trees
+                .iter()
+                .map(|(controller, tree)| (*controller, tree.group(cluster.guard.pid(), &place.name)));
+            let groups: Vec<_> = groups.collect();
+            // Of the second version of the kernel's interface they are one.
+            let folders: BTreeSet<PathBuf> =
+                groups.iter().map(|(_, group)| group.folder().to_path_buf()).collect();
+            launch.groups = folders.into_iter().collect();
+            let stands_on = StandsOn { guard: Arc::clone(&cluster.guard), disk, groups };
+            let node = Node::new(place.name, launch, next, place.events, stands_on);
             cluster.nodes.push(Arc::new(node));
             cluster.status.push(StatusClient::new(ground.node(number)));
             cluster.operators.push(Operator::new(ground.node(number)));
@@ -210,6 +252,12 @@ impl Cluster {
             .iter()
             .find(|node| node.name() == name)
             .unwrap_or_else(|| panic!("no node is named {name}"))
+    }
+
+    /// The clocks of a node; None where the run changes none.
+    pub fn clock(&self, name: &str) -> Option<&Clock> {
+        let place = self.nodes.iter().position(|node| node.name() == name)?;
+        self.clocks.get(place)
     }
 
     pub fn states(&self) -> BTreeMap<String, NodeState> {
@@ -369,6 +417,7 @@ impl Cluster {
             folder: folder.root().to_path_buf(),
             stdout: folder.log(),
             stderr: folder.log(),
+            groups: Vec::new(),
         })
     }
 }

@@ -40,6 +40,12 @@ pub(super) enum Request {
         id: u64,
         pid: u32,
     },
+    /// Lets the process open so many descriptors beyond those it has; null: as many as when it was started.
+    Descriptors {
+        id: u64,
+        pid: u32,
+        spare: Option<u32>,
+    },
 }
 
 /// What the guard says: `Ready` first of all, an answer to each request, and `Exited` once per spawned process.
@@ -71,6 +77,16 @@ pub(super) enum Reply {
         id: u64,
         so_far: Stuttered,
     },
+    /// How many it has open, and below which number each must be from now on.
+    Descriptors {
+        id: u64,
+        open: u64,
+        limit: u64,
+    },
+    NotLimited {
+        id: u64,
+        error: String,
+    },
     /// There is no such process, for `Exited` was said before; or it does not stutter.
     Gone {
         id: u64,
@@ -91,6 +107,9 @@ pub struct Launch {
     pub folder: PathBuf,
     pub stdout: PathBuf,
     pub stderr: PathBuf,
+    /// Folders of groups of the kernel that it is put into before it runs. Those that are not there are made, and removed
+    /// when the guard ends.
+    pub groups: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 //! One node's process: started, killed, paused, resumed, terminated, each act with its proof. What goes on for a
-//! while has a file of its own: [`slow`], [`crash_loop`], [`damaged`]; and so has what befalls its [`disk`].
+//! while has a file of its own: [`slow`], [`crash_loop`], [`damaged`], [`limits`]; and so has what befalls its [`disk`].
 //!
 //! In: orders, one at a time per node. Out: a [`Deed`] that was seen to be done, or an [`ActError`] that says
 //! whether anything may have happened. Never: an end that nobody noticed, or a restart that nobody ordered.
@@ -7,6 +7,7 @@
 mod crash_loop;
 mod damaged;
 mod disk;
+mod limits;
 mod slow;
 
 use std::fmt;
@@ -21,12 +22,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::group::{Controller, Group};
 use super::keeper::{Child, Guard, GuardError};
 use super::orders::{Launch, Signal, Status, Stuttered};
 use crate::disk::{Call, Disk, DiskError, Lost};
 use crate::system::Mkraft;
 use crash_loop::Looping;
 pub use disk::Trouble;
+use limits::Limits;
+pub use limits::Resource;
 
 /// How long a node may take to stop cleanly before it is killed.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -98,6 +102,8 @@ pub enum Order {
     Terminate,
     /// It did not obey SIGTERM in time.
     KillAfterGrace,
+    /// The kernel was told to leave it so little memory that it ended it.
+    OutOfMemory,
 }
 
 /// An act and its proof.
@@ -163,6 +169,30 @@ pub enum DeedKind {
         met: u64,
         waiting: u64,
     },
+    /// Each descriptor that it opens from now on must be below this number.
+    FewDescriptors {
+        open: u64,
+        limit: u64,
+    },
+    ManyDescriptors {
+        open: u64,
+        limit: u64,
+    },
+    LittleMemory {
+        bytes: u64,
+    },
+    /// So many processes ended for want of it.
+    MuchMemory {
+        kills: u64,
+    },
+    /// Of one.
+    LittleCpu {
+        percent: u64,
+    },
+    /// In so many periods it was kept from a CPU.
+    MuchCpu {
+        throttled: u64,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +211,8 @@ pub enum ActError {
     NoCall { node: String, call: Call },
     #[error("{node}: {source}")]
     Disk { node: String, source: DiskError },
+    #[error("{node}: no limit can be set: {reason}")]
+    Limit { node: String, reason: String },
     #[error("{node}: {source}")]
     Guard { node: String, source: GuardError },
 }
@@ -189,8 +221,12 @@ impl ActError {
     /// True when the order certainly had no effect.
     pub fn definite(&self) -> bool {
         match self {
-            ActError::Already { .. } | ActError::EndedBefore { .. } | ActError::Overtaken { .. } => true,
-            ActError::DiskAlready { .. } | ActError::NoCall { .. } => true,
+            ActError::Already { .. }
+            | ActError::EndedBefore { .. }
+            | ActError::Overtaken { .. }
+            | ActError::DiskAlready { .. }
+            | ActError::NoCall { .. }
+            | ActError::Limit { .. } => true,
             ActError::Disk { .. } => false,
             ActError::Guard { source, .. } => matches!(source, GuardError::Spawn { .. }),
             ActError::Unproven { .. } => false,
@@ -207,6 +243,8 @@ pub struct Node {
     upgraded: AtomicBool,
     /// Where it writes its evidence.
     events: Option<PathBuf>,
+    /// What can be limited of it.
+    groups: Vec<(Controller, Group)>,
     guard: Arc<Guard>,
     /// What its data lies on; None when that is the machine's own.
     disk: Option<Arc<Disk>>,
@@ -229,7 +267,17 @@ struct Life {
     order: Option<Order>,
     /// What its process stands on was made to fail: it may end with an error.
     failing: bool,
+    limits: Limits,
     starts: Vec<Start>,
+}
+
+/// What a node's processes stand on.
+pub(super) struct StandsOn {
+    pub guard: Arc<Guard>,
+    /// What its data lies on; None when that is the machine's own.
+    pub disk: Option<Arc<Disk>>,
+    /// What can be limited of it.
+    pub groups: Vec<(Controller, Group)>,
 }
 
 impl Node {
@@ -238,16 +286,24 @@ impl Node {
         launch: Launch,
         next: Option<PathBuf>,
         events: Option<PathBuf>,
-        disk: Option<Arc<Disk>>,
-        guard: Arc<Guard>,
+        stands_on: StandsOn,
     ) -> Node {
         let (state, starts) = (NodeState::Down, Vec::new());
-        let life =
-            Life { state, looping: false, damaged: false, child: None, order: None, failing: false, starts };
+        let life = Life {
+            state,
+            looping: false,
+            damaged: false,
+            child: None,
+            order: None,
+            failing: false,
+            limits: Limits::default(),
+            starts,
+        };
         let (hand, looping) = (Mutex::new(()), Mutex::new(None));
         let life = Arc::new(watch::Sender::new(life));
         let (upgraded, trouble) = (AtomicBool::new(false), Mutex::new(None));
-        Node { name, launch, next, upgraded, events, guard, disk, trouble, hand, life, looping }
+        let StandsOn { guard, disk, groups } = stands_on;
+        Node { name, launch, next, upgraded, events, groups, guard, disk, trouble, hand, life, looping }
     }
 
     pub fn name(&self) -> &str {
@@ -337,7 +393,8 @@ impl Node {
             life.order = None;
             life.failing = false;
         });
-        tokio::spawn(watch_over(self.name.clone(), child.clone(), Arc::clone(&self.life)));
+        let (name, groups) = (self.name.clone(), self.groups.clone());
+        tokio::spawn(watch_over(name, child.clone(), groups, Arc::clone(&self.life)));
         Ok(self.deed(&child, DeedKind::Started, began))
     }
 
@@ -535,11 +592,21 @@ where
 }
 
 /// Waits for the end of one start of a node, and writes it down.
-async fn watch_over(node: String, child: Child, life: Arc<watch::Sender<Life>>) {
+async fn watch_over(
+    node: String,
+    child: Child,
+    groups: Vec<(Controller, Group)>,
+    life: Arc<watch::Sender<Life>>,
+) {
     // A lost guard is an error of every later act; what the node died of is not known then.
     let Ok(exit) = child.exit().await else { return };
     life.send_modify(|life| {
-        let (start, pid, order) = (life.starts.len() as u64, child.pid, life.order.take());
+        let (start, pid) = (life.starts.len() as u64, child.pid);
+        let mut order = life.order.take();
+        if order.is_none() && exit.status == Status::Signal(SIGKILL) && life.is_out_of_memory(&groups) {
+            order = Some(Order::OutOfMemory);
+            life.limits.out_of_memory += 1;
+        }
         let failed = life.failing && is_error(exit.status);
         let expected = failed || order.is_some_and(|order| as_ordered(order, exit.status));
         if !expected {
@@ -556,7 +623,7 @@ async fn watch_over(node: String, child: Child, life: Arc<watch::Sender<Life>>) 
 
 fn as_ordered(order: Order, status: Status) -> bool {
     match order {
-        Order::Kill => status == Status::Signal(SIGKILL),
+        Order::Kill | Order::OutOfMemory => status == Status::Signal(SIGKILL),
         // It may obey SIGTERM at the last moment.
         Order::KillAfterGrace => matches!(status, Status::Signal(SIGKILL) | Status::Code(0)),
         // By the signal itself: SIGTERM came before the node had begun to listen for it.
@@ -641,6 +708,22 @@ impl fmt::Display for Deed {
                 if *waiting > 0 {
                     write!(f, ", {waiting} still wait")?;
                 }
+            }
+            DeedKind::FewDescriptors { open, limit } => {
+                write!(f, "{node}: pid {pid} has {open} descriptors, and opens none from {limit} on")?;
+            }
+            DeedKind::ManyDescriptors { open, limit } => {
+                write!(f, "{node}: pid {pid} has {open} descriptors, and opens them below {limit}")?;
+            }
+            DeedKind::LittleMemory { bytes } => {
+                write!(f, "{node}: pid {pid} has {bytes} bytes of memory")?;
+            }
+            DeedKind::MuchMemory { kills } => {
+                write!(f, "{node}: its memory has no limit, for which the kernel ended it {kills} times")?;
+            }
+            DeedKind::LittleCpu { percent } => write!(f, "{node}: pid {pid} has {percent}% of a CPU")?,
+            DeedKind::MuchCpu { throttled } => {
+                write!(f, "{node}: it has all of a CPU, from which it was kept in {throttled} periods")?;
             }
         }
         write!(f, " after {:.1} ms", took.as_secs_f64() * 1e3)

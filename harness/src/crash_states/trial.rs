@@ -177,6 +177,7 @@ impl Bench {
             program: self.system.program.clone(),
             arguments,
             environment: Vec::new(),
+            groups: Vec::new(),
             folder: scene.to_owned(),
             stdout: scene.join("words"),
             stderr: scene.join("words"),

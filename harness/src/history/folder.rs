@@ -120,6 +120,8 @@ pub enum Asked {
     Refused,
     /// What it stands on, such as its disk, was made to fail; then it may end with an error that it tells.
     Failing,
+    /// The kernel ended it for want of memory, of which a fault had left it little.
+    OutOfMemory,
     /// It ended unasked, or in another way.
     No,
 }

@@ -17,10 +17,12 @@
 //! and how it is undone. What the end of the run finds not undone is left to [`heal_all`].
 
 mod account;
+mod clocks;
 mod damage;
 mod disks;
 mod facts;
 mod keep;
+mod limits;
 mod links;
 mod members;
 mod operate;
@@ -103,6 +105,9 @@ enum Family {
     Damage,
     /// What disks do while their nodes run, or try to.
     Disks,
+    Clocks,
+    /// What nodes may use of the machine.
+    Limits,
 }
 
 impl Family {
@@ -185,7 +190,7 @@ impl Means {
 
 impl Fault {
     fn of(kind: FaultKind) -> Fault {
-        use Family::{Damage, Disks, Links, Load, Members, Operator, Processes, Rolls};
+        use Family::{Clocks, Damage, Disks, Limits, Links, Load, Members, Operator, Processes, Rolls};
         let nodes = |family, strike: fn(Aim) -> Doing<Struck>| (family, Strike::Nodes(strike));
         let links = |strike: fn(Aim<Bond>) -> Doing<Struck>| (Links, Strike::Links(strike));
         let (family, strike) = match kind {
@@ -221,6 +226,11 @@ impl Fault {
             FaultKind::SlowDisk => nodes(Disks, disks::slow),
             FaultKind::HungDisk => nodes(Disks, disks::hang),
             FaultKind::FullDisk => nodes(Disks, disks::fill),
+            FaultKind::JumpClock => nodes(Clocks, clocks::jump),
+            FaultKind::DriftClock => nodes(Clocks, clocks::drift),
+            FaultKind::Descriptors => nodes(Limits, limits::descriptors),
+            FaultKind::Memory => nodes(Limits, limits::memory),
+            FaultKind::Cpu => nodes(Limits, limits::cpu),
         };
         Fault { family, strike }
     }
@@ -285,15 +295,17 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
     scripts
 }
 
-/// Undoes what is `left` on links and of damaged files; has every node run again, and takes back whatever else lies on a link or is withheld
-/// from a node, recorded as a `heal` of no step; then undoes what else is `left`, with all that in service again.
+/// Undoes what is `left` on links, load, disks, damaged files, clocks and limits; has every node run again, and takes back
+/// whatever else lies on a link or a clock or is withheld from a node, recorded as a `heal` of no step; then undoes what
+/// else is `left`, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
-    // Links, load, disks and damage can be healed whatever the other nodes do, and a removal is better undone when they
-    // all run.
-    let first =
-        |left: &Left| matches!(left.family, Family::Links | Family::Load | Family::Disks | Family::Damage);
+    // These can be healed whatever the other nodes do, and a removal is better undone when they all run.
+    let first = |left: &Left| {
+        use Family::{Clocks, Damage, Disks, Limits, Links, Load};
+        matches!(left.family, Links | Load | Disks | Damage | Clocks | Limits)
+    };
     let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
     let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
@@ -309,6 +321,10 @@ pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, B
     let asked_again = means.cluster.gates().open_all();
     if !asked_again.is_empty() {
         told.detail += &format!("; nothing is withheld from {} any more", asked_again.join(", "));
+    }
+    let told_right = clocks::heal_all(&means.cluster);
+    if !told_right.is_empty() {
+        told.detail += &format!("; the clocks of {} are right again", told_right.join(", "));
     }
     let outcome = told.outcome;
     if outcome == StrikeOutcome::Installed {
@@ -365,6 +381,8 @@ struct Turns {
     load: Mutex<()>,
     damage: Mutex<()>,
     disks: Mutex<()>,
+    clocks: Mutex<()>,
+    limits: Mutex<()>,
 }
 
 impl Turns {
@@ -378,6 +396,8 @@ impl Turns {
             Family::Load => &self.load,
             Family::Damage => &self.damage,
             Family::Disks => &self.disks,
+            Family::Clocks => &self.clocks,
+            Family::Limits => &self.limits,
         }
     }
 }

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::{Instant, sleep};
 
 use super::account::Breakage;
-use super::target::{candidates, resolve};
+use super::target::{Candidate, candidates, resolve};
 use super::{Aim, Doing, Struck, Told};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState, at_once};
 use crate::history::StrikeOutcome;
@@ -102,8 +102,8 @@ where
 
 /// What one kind of fault does to one node.
 pub(super) struct Fault {
-    /// States of a node that it can be done to.
-    pub fits: fn(NodeState) -> bool,
+    /// Whether it can be done to a node as it is.
+    pub fits: fn(&Node) -> bool,
     pub act: Act,
     pub undo: Act,
     /// Whether what was done at this start of the node is there to be undone.
@@ -114,7 +114,8 @@ pub(super) struct Fault {
 
 pub(super) async fn strike(aim: Aim, fault: Fault) -> Struck {
     let nodes = candidates(&aim.cluster);
-    let names = match resolve(aim.target, &aim.view(&nodes), |node| (fault.fits)(node.state), aim.draw) {
+    let fits = |node: &Candidate| (fault.fits)(aim.cluster.node(&node.name));
+    let names = match resolve(aim.target, &aim.view(&nodes), fits, aim.draw) {
         Ok(names) => names,
         Err(reason) => return Struck::skipped(reason),
     };
@@ -208,12 +209,12 @@ async fn undo(struck: Vec<(u64, Arc<Node>)>, fault: Fault) -> Told {
 }
 
 /// Nobody but its loop acts on a node in a crash loop, and nobody but who damaged it on one that is.
-pub(super) fn alive(state: NodeState) -> bool {
-    !matches!(state, NodeState::Down | NodeState::CrashLoop | NodeState::Damaged)
+pub(super) fn alive(node: &Node) -> bool {
+    !matches!(node.state(), NodeState::Down | NodeState::CrashLoop | NodeState::Damaged)
 }
 
-pub(super) fn running(state: NodeState) -> bool {
-    state == NodeState::Running
+pub(super) fn running(node: &Node) -> bool {
+    node.state() == NodeState::Running
 }
 
 pub(super) fn start() -> Act {

@@ -180,7 +180,9 @@ impl Script {
         let held = Held { family, step: number, name: step.name, target: target.clone(), undo };
         self.held.retain(Held::is_held);
         self.held.push(held.clone());
-        if let Hold::For(hold) = hold {
+        if let Hold::For(hold) = hold
+            && !(hold == 0 && fault.form().lasts_for_good())
+        {
             let (nemesis, until) = (Arc::clone(&self.nemesis), Instant::now() + Duration::from_nanos(hold));
             self.timers.spawn(async move {
                 match nemesis.waited_until(until).await {

@@ -57,6 +57,7 @@ pub fn page(folder: &RunFolder, evidence: &Evidence, results: &Results) -> Strin
         Overall::Violated => ("Violated", "violated"),
         Overall::Unknown => ("Unknown", "unknown"),
         Overall::HarnessFailed => ("The harness failed", "unknown"),
+        Overall::Skipped => ("Skipped", "unknown"),
     };
     let title = format!("{word}: {}, seed {}", results.scenario, results.seed);
     let stories = || results.checks.iter().filter(|check| !check.verdict.findings.is_empty());

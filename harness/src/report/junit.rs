@@ -1,6 +1,6 @@
 //! Results in the format that CI systems read.
 //!
-//! In: results. Out: one test case a check. Never: a case that passes without "holds".
+//! In: results. Out: one test case a check, or one that is skipped. Never: a case that passes without "holds".
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -27,6 +27,11 @@ pub fn report(results: &Results) -> Report {
     if let Some(failure) = &results.harness_failure {
         let status = told(NonSuccessKind::Error, "harness-failure", failure, &[]);
         suite.add_test_case(case(results, "harness", status));
+    }
+    if let Some(why) = &results.skipped {
+        let mut status = TestCaseStatus::skipped();
+        status.set_message(why);
+        suite.add_test_case(case(results, "run", status));
     }
     let mut report = Report::new("mkraft-harness");
     report.add_test_suite(suite);

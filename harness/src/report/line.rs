@@ -14,6 +14,7 @@ pub fn line(results: &Results) -> String {
         Overall::Violated => "violated",
         Overall::Unknown => "unknown",
         Overall::HarnessFailed => "harness-failed",
+        Overall::Skipped => "skipped",
     };
     let named = |status| {
         let those = results.checks.iter().filter(|check| check.verdict.status == status);

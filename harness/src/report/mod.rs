@@ -10,7 +10,7 @@ mod svg;
 mod terminal;
 
 use crate::check::{Judgement, Results};
-use crate::history::folder::{FolderError, RunFolder, write};
+use crate::history::folder::{FolderError, RunFolder, write, write_json};
 
 pub use line::line;
 pub use terminal::{Detail, one_check, terminal};
@@ -19,6 +19,12 @@ pub use terminal::{Detail, one_check, terminal};
 pub fn write_all(folder: &RunFolder, judgement: &Judgement) -> Result<(), FolderError> {
     let Judgement { evidence, results } = judgement;
     write(&folder.report(), html::page(folder, evidence, results).as_bytes())?;
+    write(&folder.junit(), junit(folder, results)?.as_bytes())
+}
+
+/// Writes `results.json` and `junit.xml` of a scenario that was not run.
+pub fn write_skipped(folder: &RunFolder, results: &Results) -> Result<(), FolderError> {
+    write_json(&folder.results(), results)?;
     write(&folder.junit(), junit(folder, results)?.as_bytes())
 }
 

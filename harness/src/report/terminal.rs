@@ -43,6 +43,9 @@ pub enum Detail {
 pub fn terminal(results: &Results, folder: &RunFolder, detail: Detail, color: bool) -> String {
     let mut page = Page { text: String::new(), color, detail, kept_in: "report.html and results.json show" };
     page.headline(results);
+    if results.overall == Overall::Skipped {
+        return page.text;
+    }
     page.checks(results);
     let violated = || results.checks.iter().filter(|check| check.verdict.status == Status::Violated);
     // What is wrong comes before what is missing, and what explains more before what stands alone.
@@ -106,6 +109,7 @@ impl Page {
             Overall::Violated => ("VIOLATED", BAD, "something happened that must never happen"),
             Overall::Unknown => ("UNKNOWN", OPEN, "nothing was found, but not everything could be judged"),
             Overall::HarnessFailed => ("HARNESS FAILED", OPEN, "the harness itself could not do its work"),
+            Overall::Skipped => ("SKIPPED", OPEN, "nothing was run: this machine cannot do what it needs"),
         };
         let word = self.paint(style, word);
         let scenario = self.paint(STRONG, &results.scenario);
@@ -115,6 +119,9 @@ impl Page {
         }
         if let Some(failure) = &results.harness_failure {
             self.hanging("The harness failed: ", 20, failure);
+        }
+        if let Some(why) = &results.skipped {
+            self.hanging("Missing: ", 9, why);
         }
         self.line("");
     }
@@ -443,6 +450,7 @@ mod tests {
             overall: Overall::Violated,
             exit_code: 1,
             harness_failure: None,
+            skipped: None,
             checks: vec![
                 check("faults", Status::Unknown, vec![Finding::new("step 3 was never begun", [])]),
                 check("vote-once", Status::Violated, vec![finding]),

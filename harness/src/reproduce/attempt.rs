@@ -81,7 +81,7 @@ impl Scene {
     fn outcome(&self, folder: &RunFolder, results: &Results) -> Outcome {
         match results.overall {
             Overall::Holds => Outcome::Held,
-            Overall::Unknown => Outcome::Unknown,
+            Overall::Unknown | Overall::Skipped => Outcome::Unknown,
             Overall::HarnessFailed => Outcome::Failed,
             Overall::Violated => {
                 let checks = violated(results);

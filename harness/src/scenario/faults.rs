@@ -153,7 +153,17 @@ fn manner(fields: &mut Fields, form: &FaultForm, scope: &Scope) -> Option<Manner
                 read.map(|read| *value = read.value).is_some()
             }
             Term::Word { key, value } => fields.read(key, |leaf| value.read(leaf)).or(()).is_some(),
+            Term::Rate { key, value, range } => {
+                let read = fields.required(key, "50%", |leaf| leaf.rate(range.clone()));
+                read.map(|read| *value = read.value).is_some()
+            }
         };
     }
-    right.then_some(manner)
+    if !right {
+        return None;
+    }
+    let Some((key, title, label)) = manner.contradiction() else { return Some(manner) };
+    let place = fields.node(key).map(|(key, _)| key.span.clone()).unwrap_or_default();
+    fields.problem(Problem::at(place, title).label(label));
+    None
 }

@@ -109,13 +109,23 @@ impl<'a> Leaf<'a> {
 
     /// 50 of `50%`, up to `most`.
     pub fn percent(&self, most: u32) -> Result<u32, Box<Problem>> {
-        let expected = format!("expected a share from 0% to {most}%, in whole percent");
-        let word = self.word("a share such as 50%")?;
+        self.percent_within(0..=most, "a share")
+    }
+
+    /// 150 of `150%`.
+    pub fn rate(&self, range: RangeInclusive<u32>) -> Result<u32, Box<Problem>> {
+        self.percent_within(range, "a rate")
+    }
+
+    fn percent_within(&self, range: RangeInclusive<u32>, what: &str) -> Result<u32, Box<Problem>> {
+        let (least, most) = (range.start(), range.end());
+        let expected = format!("expected {what} from {least}% to {most}%, in whole percent");
+        let word = self.word(&format!("{what} such as 50%"))?;
         let digits = word.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
         match digits.map(str::parse) {
-            Some(Ok(percent)) if percent <= most => Ok(percent),
+            Some(Ok(percent)) if range.contains(&percent) => Ok(percent),
             Some(_) => Err(self.wrong(format!("`{}: {word}` is out of range", self.key)).label(expected)),
-            None => Err(self.wrong(format!("`{}: {word}` is not a share", self.key)).label(expected)),
+            None => Err(self.wrong(format!("`{}: {word}` is not {what}", self.key)).label(expected)),
         }
     }
 

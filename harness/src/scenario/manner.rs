@@ -20,6 +20,13 @@ pub(super) const SPREAD_MAX: u32 = 90;
 pub(super) const RATE_MAX: u64 = 1 << 30;
 /// A node makes some hundred calls a second.
 const NTH_MAX: u32 = 10_000;
+/// Of a clock.
+const JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const DRIFT_MAX: u32 = 10_000;
+const DESCRIPTORS_MAX: u32 = 100_000;
+const MEMORY_MAX: u64 = 1 << 40;
+/// So many as a hundred CPUs.
+const CPU_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -78,6 +85,46 @@ pub enum Manner {
         call: DiskCall,
         nth: u32,
     },
+    JumpClock {
+        clock: Clocks,
+        #[serde(rename = "by_ns", with = "nanoseconds")]
+        by: Duration,
+        direction: Direction,
+    },
+    DriftClock {
+        clock: Clocks,
+        /// Of the true rate.
+        rate_percent: u32,
+    },
+    Descriptors {
+        /// Beyond those that it has open.
+        most: u32,
+    },
+    Memory {
+        most_bytes: u64,
+    },
+    Cpu {
+        /// Of one.
+        most_percent: u32,
+    },
+}
+
+/// Which clocks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clocks {
+    /// What time it is.
+    Wall,
+    /// How much time passes.
+    Monotonic,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    Forward,
+    Back,
 }
 
 /// What becomes of the bytes that a cut held up.
@@ -144,11 +191,36 @@ pub enum DiskCall {
 
 /// One key of a manner, with its value.
 pub(super) enum Term<'m> {
-    Time { key: &'static str, value: &'m mut Duration, most: Duration },
-    Percent { key: &'static str, value: &'m mut u32, most: u32 },
-    Size { key: &'static str, value: &'m mut u64, most: u64 },
-    Count { key: &'static str, value: &'m mut u32, range: RangeInclusive<u32> },
-    Word { key: &'static str, value: &'m mut dyn Worded },
+    Time {
+        key: &'static str,
+        value: &'m mut Duration,
+        most: Duration,
+    },
+    Percent {
+        key: &'static str,
+        value: &'m mut u32,
+        most: u32,
+    },
+    Size {
+        key: &'static str,
+        value: &'m mut u64,
+        most: u64,
+    },
+    Count {
+        key: &'static str,
+        value: &'m mut u32,
+        range: RangeInclusive<u32>,
+    },
+    /// Percent, which must be given.
+    Rate {
+        key: &'static str,
+        value: &'m mut u32,
+        range: RangeInclusive<u32>,
+    },
+    Word {
+        key: &'static str,
+        value: &'m mut dyn Worded,
+    },
 }
 
 /// A value that is one of several words, whichever type they are of.
@@ -211,6 +283,48 @@ impl Manner {
                 Term::Word { key: "call", value: call },
                 Term::Count { key: "nth", value: nth, range: 1..=NTH_MAX },
             ],
+            Manner::JumpClock { clock, by, direction } => vec![
+                Term::Word { key: "clock", value: clock },
+                Term::Time { key: "by", value: by, most: JUMP_MAX },
+                Term::Word { key: "direction", value: direction },
+            ],
+            Manner::DriftClock { clock, rate_percent } => vec![
+                Term::Word { key: "clock", value: clock },
+                Term::Rate { key: "rate", value: rate_percent, range: 1..=DRIFT_MAX },
+            ],
+            Manner::Descriptors { most } => {
+                vec![Term::Count { key: "most", value: most, range: 0..=DESCRIPTORS_MAX }]
+            }
+            Manner::Memory { most_bytes } => {
+                vec![Term::Size { key: "most", value: most_bytes, most: MEMORY_MAX }]
+            }
+            Manner::Cpu { most_percent } => {
+                vec![Term::Rate { key: "most", value: most_percent, range: 1..=CPU_MAX }]
+            }
+        }
+    }
+
+    /// What is wrong with terms that are right each by itself: the key, what it is, and what would be right.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, String, &'static str)> {
+        match *self {
+            Manner::JumpClock {
+                clock: clock @ (Clocks::Monotonic | Clocks::Both),
+                direction: Direction::Back,
+                ..
+            } => {
+                let clock = clock.to_word().unwrap_or_default();
+                let title = format!("`direction: back` does not go with `clock: {clock}`");
+                Some((
+                    "direction",
+                    title,
+                    "a monotonic clock never goes back: expected `clock: wall`, or `drift-clock` with a `rate` below 100%",
+                ))
+            }
+            Manner::DriftClock { rate_percent: 100, .. } => {
+                let title = "`rate: 100%` is the rate of every clock".to_owned();
+                Some(("rate", title, "expected less, or more"))
+            }
+            _ => None,
         }
     }
 
@@ -226,6 +340,7 @@ impl Term<'_> {
             | Term::Percent { key, .. }
             | Term::Size { key, .. }
             | Term::Count { key, .. }
+            | Term::Rate { key, .. }
             | Term::Word { key, .. } => key,
         }
     }
@@ -242,6 +357,7 @@ impl fmt::Display for Term<'_> {
                 let (unit, bytes) = unit.copied().unwrap_or(SIZES[0]);
                 write!(f, "{}{unit}", **value / bytes)
             }
+            Term::Rate { value, .. } => write!(f, "{value}%"),
             Term::Count { value, .. } => write!(f, "{value}"),
             Term::Word { value, .. } => f.write_str(value.word()),
         }
@@ -274,6 +390,16 @@ impl Words for Part {
 impl Words for DiskCall {
     const WORDS: &'static [(&'static str, Self)] =
         &[("read", DiskCall::Read), ("write", DiskCall::Write), ("sync", DiskCall::Sync)];
+}
+
+impl Words for Clocks {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("wall", Clocks::Wall), ("monotonic", Clocks::Monotonic), ("both", Clocks::Both)];
+}
+
+impl Words for Direction {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("forward", Direction::Forward), ("back", Direction::Back)];
 }
 
 impl Words for Distribution {

@@ -12,6 +12,7 @@ mod links;
 mod manner;
 mod moves;
 mod name;
+mod needs;
 mod pinned;
 mod plan;
 mod planning;
@@ -37,8 +38,9 @@ pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{DiskCall, Distribution, Healing, Manner, Ops, Part, Stored};
+pub use manner::{Clocks, Direction, DiskCall, Distribution, Healing, Manner, Ops, Part, Stored};
 pub use name::{Name, UnknownName};
+pub use needs::Need;
 pub use plan::{Plan, PlanError};
 pub use problem::{Problem, ScenarioError};
 pub use rule::{
@@ -207,6 +209,16 @@ pub enum FaultKind {
     Truncate,
     /// SIGKILL, and two blocks of a file are in each other's place; the same.
     SwapBlocks,
+    /// The clocks of its processes jump; the wall clock jumps back after `for`.
+    JumpClock,
+    /// They go at another rate until `for` is over.
+    DriftClock,
+    /// It can open few descriptors more until `for` is over.
+    Descriptors,
+    /// It has no more memory than this until `for` is over.
+    Memory,
+    /// It has no more of a CPU than this until `for` is over.
+    Cpu,
 }
 
 /// What a fault is done to.

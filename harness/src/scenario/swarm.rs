@@ -16,7 +16,7 @@ use rand_chacha::rand_core::Rng;
 use super::manner::Term;
 use super::words::{FAULT_FORMS, FaultForm, LinksForm, Words};
 use super::{
-    After, Choice, Disks, Fact, Fault, FaultKind, Faults, Keep, Links, Manner, On, Phase, Phases, Rule,
+    After, Choice, Disks, Fact, Fault, FaultKind, Faults, Keep, Links, Manner, Need, On, Phase, Phases, Rule,
     Scenario, Schedule, Shape, Side, Target, Trigger, Weighted, Whom, seed,
 };
 
@@ -57,10 +57,14 @@ impl Scenario {
     }
 }
 
-/// Those that a scenario gives all they need.
+/// Those that a scenario gives all they need, on any machine but for its disks: what a seed draws must not hang on where it
+/// is.
 fn forms(scenario: &Scenario) -> impl Iterator<Item = &'static FaultForm> {
     let disks = scenario.cluster.disks == Disks::Simulated;
-    let given = move |form: &&FaultForm| !NEVER.contains(&form.kind) && (disks || !form.kind.is_of_disks());
+    let given = move |form: &&FaultForm| match form.kind.needs() {
+        None => !NEVER.contains(&form.kind),
+        Some(need) => disks && need == Need::Fuse,
+    };
     FAULT_FORMS.iter().filter(given)
 }
 
@@ -260,6 +264,8 @@ fn drawn(mut manner: Manner, draws: &mut Draws) -> Manner {
                 *value = draws.from(u64::from(*range.start()), u64::from(*range.end()).min(COUNT_MAX)) as u32;
             }
             Term::Word { value, .. } => value.set(draws.below(value.words().len() as u64) as usize),
+            // Only kinds have this that no swarm has.
+            Term::Rate { .. } => {}
         }
     }
     manner

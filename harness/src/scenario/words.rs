@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::links::ENDS;
 use super::{
-    DiskCall, Disks, Distribution, FaultKind, Healing, Keep, Links, Manner, Ops, Pacing, Part, Placement,
-    Stored, Target, UnknownLinks, Whom,
+    Clocks, Direction, DiskCall, Disks, Distribution, FaultKind, Healing, Keep, Links, Manner, Need, Ops,
+    Pacing, Part, Placement, Stored, Target, UnknownLinks, Whom,
 };
 
 /// How one kind of fault is written: `{ at: 5s, WORD: TARGET, HOLD: DURATION }`. A new kind is a new line here.
@@ -52,6 +52,9 @@ const DOWN: HoldForm = HoldForm { key: "down", default: Duration::from_secs(1), 
 const FOR: HoldForm =
     HoldForm { key: "for", default: Duration::from_secs(2), least: Duration::from_millis(1) };
 
+/// Where it does not say how long, it is not undone before the end.
+const FOR_GOOD: HoldForm = HoldForm { key: "for", default: Duration::ZERO, least: Duration::ZERO };
+
 const KILLED: &[Target] = &[
     Target::Leader,
     Target::Follower,
@@ -75,6 +78,12 @@ const SLOW_CLOSE: Manner = Manner::SlowClose { by: Duration::ZERO };
 const SLOW: Manner = Manner::Slow { stopped: Duration::from_millis(10), running: Duration::from_millis(10) };
 const CRASH_LOOP: Manner = Manner::CrashLoop { up: Duration::from_millis(50) };
 const FAIL: Manner = Manner::Fail { call: DiskCall::Sync, nth: 1 };
+const JUMP_CLOCK: Manner =
+    Manner::JumpClock { clock: Clocks::Wall, by: Duration::ZERO, direction: Direction::Forward };
+const DRIFT_CLOCK: Manner = Manner::DriftClock { clock: Clocks::Monotonic, rate_percent: 0 };
+const DESCRIPTORS: Manner = Manner::Descriptors { most: 0 };
+const MEMORY: Manner = Manner::Memory { most_bytes: 0 };
+const CPU: Manner = Manner::Cpu { most_percent: 0 };
 const WITHHOLD: Manner = Manner::Withhold { ops: Ops::All };
 const AT_REST: Manner = Manner::AtRest { file: Stored::Log, place: Part::Middle };
 
@@ -111,6 +120,11 @@ pub const FAULT_FORMS: &[FaultForm] = &[
     FaultForm::of_nodes(FaultKind::BitFlip, "bit-flip", Some(DOWN), PROCESSES).done(AT_REST),
     FaultForm::of_nodes(FaultKind::Truncate, "truncate", Some(DOWN), PROCESSES).done(AT_REST),
     FaultForm::of_nodes(FaultKind::SwapBlocks, "swap-blocks", Some(DOWN), PROCESSES).done(AT_REST),
+    FaultForm::of_nodes(FaultKind::JumpClock, "jump-clock", Some(FOR_GOOD), PROCESSES).done(JUMP_CLOCK),
+    FaultForm::of_nodes(FaultKind::DriftClock, "drift-clock", Some(FOR), PROCESSES).done(DRIFT_CLOCK),
+    FaultForm::of_nodes(FaultKind::Descriptors, "descriptors", Some(FOR), PROCESSES).done(DESCRIPTORS),
+    FaultForm::of_nodes(FaultKind::Memory, "memory", Some(FOR), PROCESSES).done(MEMORY),
+    FaultForm::of_nodes(FaultKind::Cpu, "cpu", Some(FOR), PROCESSES).done(CPU),
 ];
 
 impl FaultForm {
@@ -131,6 +145,11 @@ impl FaultForm {
         manner: Manner,
     ) -> FaultForm {
         FaultForm { kind, word, hold, targets: ENDS, links: Some(links), manner }
+    }
+
+    /// Whether a fault of this kind that is to last no time lasts to the end.
+    pub fn lasts_for_good(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.default.is_zero())
     }
 
     const fn done(self, manner: Manner) -> FaultForm {
@@ -190,8 +209,7 @@ impl FaultKind {
 
     /// Whether it is done to disks, which must be [`Disks::Simulated`] then.
     pub fn is_of_disks(self) -> bool {
-        use FaultKind::{Eio, FullDisk, HungDisk, PowerLoss, SlowDisk};
-        matches!(self, PowerLoss | Eio | SlowDisk | HungDisk | FullDisk)
+        self.needs() == Some(Need::Fuse)
     }
 
     pub fn form(self) -> &'static FaultForm {

@@ -333,7 +333,14 @@ mod tests {
                     *value = range.start() + draw as u32 % (range.end() - range.start() + 1);
                 }
                 Term::Word { value, .. } => value.set(draw as usize % value.words().len()),
+                Term::Rate { value, range, .. } => *value = range.start() + draw as u32 % range.end(),
             }
+        }
+        if let (Some(_), Manner::JumpClock { direction, .. }) = (manner.contradiction(), &mut manner) {
+            *direction = Direction::Forward;
+        }
+        if let (Some(_), Manner::DriftClock { rate_percent, .. }) = (manner.contradiction(), &mut manner) {
+            *rate_percent += 1;
         }
         manner
     }

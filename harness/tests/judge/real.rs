@@ -643,7 +643,7 @@ fn no_corrupted_copy_of_a_real_run_holds_where_the_fact_was_needed() {
                 };
                 match outcome(&run, copy.path(), &changed) {
                     Some(Overall::Violated) => row.violated += 1,
-                    Some(Overall::Unknown | Overall::HarnessFailed) => row.unknown += 1,
+                    Some(Overall::Unknown | Overall::HarnessFailed | Overall::Skipped) => row.unknown += 1,
                     None => row.refused += 1,
                     Some(Overall::Holds) => {
                         row.held += 1;

@@ -13,6 +13,7 @@ use crc32c::crc32c;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::descriptors::when_there_is_one;
 use super::error::StorageError;
 use crate::raft::NodeId;
 
@@ -162,7 +163,8 @@ pub(super) fn place_by(
 ) -> Result<(File, PathBuf), StorageError> {
     let (temporary, path) = (dir.join(temporary), dir.join(name));
     let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create(true).truncate(true).open(&temporary);
+    options.read(true).write(true).create(true).truncate(true);
+    let opened = when_there_is_one(|| options.open(&temporary));
     let mut file = opened.map_err(StorageError::new_file("create", &temporary))?;
     fill(&mut file)
         .map_err(|error| given_up(StorageError::new_file("write", &temporary)(error), &temporary))?;
@@ -196,7 +198,7 @@ pub(super) fn rename(
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(File, PathBuf), StorageError> {
     let path = dir.join(name);
-    let opened = OpenOptions::new().read(true).write(true).open(from);
+    let opened = when_there_is_one(|| OpenOptions::new().read(true).write(true).open(from));
     let mut file = opened.map_err(StorageError::io("open", from))?;
     fill(&mut file).map_err(StorageError::io("write", from))?;
     file.sync_all().map_err(StorageError::sync(from))?;
@@ -207,7 +209,7 @@ pub(super) fn rename(
 
 /// What a crash left of files on their way to their names.
 pub(super) fn remove_unplaced(dir: &Path) -> Result<(), StorageError> {
-    for entry in fs::read_dir(dir).map_err(StorageError::io("list", dir))? {
+    for entry in when_there_is_one(|| fs::read_dir(dir)).map_err(StorageError::io("list", dir))? {
         let path = entry.map_err(StorageError::io("list", dir))?.path();
         if path.extension().is_some_and(|extension| extension == "tmp") {
             fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
@@ -218,7 +220,7 @@ pub(super) fn remove_unplaced(dir: &Path) -> Result<(), StorageError> {
 
 /// Makes durable which files the folder holds.
 pub(super) fn sync(dir: &Path) -> Result<(), StorageError> {
-    let opened = File::open(dir).map_err(StorageError::io("open folder", dir))?;
+    let opened = when_there_is_one(|| File::open(dir)).map_err(StorageError::io("open folder", dir))?;
     opened.sync_all().map_err(StorageError::sync(dir))
 }
 

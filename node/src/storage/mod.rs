@@ -48,6 +48,7 @@
 //! log then has every entry after it, an older one serves as well as a newer one that is damaged. A snapshot whose
 //! position the log does not hold was received and never taken in; it counts for nothing and goes.
 
+mod descriptors;
 mod error;
 mod folder;
 mod frame;
@@ -77,6 +78,7 @@ pub use self::recovery::Recovered;
 pub use self::snapshot::{CHUNK_BYTES, Reader, Snapshots, Writer, chunks};
 pub use self::verify::{Report, verify};
 
+use self::descriptors::when_there_is_one;
 use self::mark::Mark;
 use self::outline::Outline;
 use self::record::Base;
@@ -368,7 +370,7 @@ const SPARE: &str = "spare-";
 fn spares(dir: &Path, options: &Options) -> Result<Vec<PathBuf>, StorageError> {
     let failed = || StorageError::io("list", dir);
     let mut spares = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed())? {
+    for entry in when_there_is_one(|| fs::read_dir(dir)).map_err(failed())? {
         let entry = entry.map_err(failed())?;
         if !entry.file_name().to_string_lossy().starts_with(SPARE) {
             continue;
@@ -423,5 +425,5 @@ fn settle(tail: Tail, last: Held, torn: Option<&Torn>, newest: Vec<Newest>) -> R
 }
 
 fn open_segment(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path)
+    when_there_is_one(|| OpenOptions::new().read(true).write(true).open(path))
 }

@@ -25,6 +25,7 @@ use crc32c::crc32c;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use super::descriptors::when_there_is_one;
 use super::error::StorageError;
 use super::folder::{self, FORMAT};
 use super::frame::{self, u32_at, u64_at};
@@ -67,7 +68,7 @@ pub(super) fn file_name(first: u64) -> String {
 pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
     let failed = || StorageError::io("list", dir);
     let mut segments = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed())? {
+    for entry in when_there_is_one(|| fs::read_dir(dir)).map_err(failed())? {
         let entry = entry.map_err(failed())?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -168,7 +169,7 @@ impl Segment {
             return Err(StorageError::corrupt(path, 0, expected));
         }
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        let file = File::open(path).map_err(StorageError::io("open", path))?;
+        let file = when_there_is_one(|| File::open(path)).map_err(StorageError::io("open", path))?;
         file.take(metadata.len()).read_to_end(&mut bytes).map_err(StorageError::io("read", path))?;
         let header = Header::decode(&bytes, path)?;
         if header.node != node {

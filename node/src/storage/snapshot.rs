@@ -36,6 +36,7 @@ use crc32c::{crc32c, crc32c_append};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::descriptors::when_there_is_one;
 use super::error::StorageError;
 use super::folder::{self, FORMAT};
 use super::frame::{u32_at, u64_at};
@@ -132,7 +133,8 @@ impl Writer {
     ) -> Result<Writer, StorageError> {
         let path = unfinished(dir, kind);
         let mut options = OpenOptions::new();
-        let opened = options.read(true).write(true).create(true).truncate(true).open(&path);
+        options.read(true).write(true).create(true).truncate(true);
+        let opened = when_there_is_one(|| options.open(&path));
         let mut file = opened.map_err(StorageError::new_file("create", &path))?;
         let head = encode_head(node, position, &configuration);
         let written = file.write_all(&head);
@@ -222,7 +224,7 @@ pub struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path, node: NodeId, position: Position) -> Result<Reader, StorageError> {
-        let file = File::open(path).map_err(StorageError::io("open", path))?;
+        let file = when_there_is_one(|| File::open(path)).map_err(StorageError::io("open", path))?;
         Reader::of(file, path, node, position)
     }
 
@@ -344,7 +346,7 @@ pub(super) fn file_name(Position { term, index }: Position) -> String {
 pub(super) fn list(dir: &Path) -> Result<Vec<(Position, PathBuf)>, StorageError> {
     let failed = || StorageError::io("list", dir);
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed())? {
+    for entry in when_there_is_one(|| fs::read_dir(dir)).map_err(failed())? {
         let entry = entry.map_err(failed())?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -368,7 +370,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(Position, PathBuf)>, StorageError>
 /// Takes the name away at once, and the bytes in a thread of its own.
 pub(super) fn remove_aside(path: PathBuf) -> Result<(), StorageError> {
     // What is open lives on without a name.
-    let file = File::open(&path).map_err(StorageError::io("open", &path))?;
+    let file = when_there_is_one(|| File::open(&path)).map_err(StorageError::io("open", &path))?;
     fs::remove_file(&path).map_err(StorageError::io("remove", &path))?;
     std::thread::spawn(move || drop(file));
     Ok(())

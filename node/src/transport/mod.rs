@@ -23,6 +23,7 @@ use mkraft_proto::v1::kv_server::KvServer;
 use mkraft_proto::v1::raft_server::RaftServer;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
 use tonic::transport::server::TcpIncoming;
 
 use folders::{Folders, Meet};
@@ -39,6 +40,9 @@ const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// A stream to a peer that carries nothing back for the sum of these is given up.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After a connection that could not be accepted. Others wait in the kernel's queue meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Of connections that others opened: long enough that a node which was stopped for a while still reads, when it wakes,
 /// what was sent to it meanwhile; short enough that a host which vanished does not keep its socket.
@@ -199,7 +203,13 @@ impl Transport {
         let raft = RaftServer::new(raft).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let admin = AdminServer::new(admin::Service::new(id, ids, inbox.clone(), status));
         let kv = KvServer::new(kv::Service::new(inbox)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        // A connection that cannot be taken, for want of a descriptor, is there again at once.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(|accepted| async {
+            if accepted.is_err() {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            accepted
+        });
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(IDLE_INTERVAL))
             .http2_keepalive_timeout(Some(IDLE_TIMEOUT))
