@@ -75,7 +75,11 @@ const ROOMS: &[Room] = &[
     Room { path: "harness/src/disk/model.rs", may_use: &[], never: PLAIN },
     Room { path: "harness/src/disk/faults.rs", may_use: &["scenario"], never: PLAIN },
     Room { path: "harness/src/disk", may_use: &["disk", "scenario"], never: &["mkraft_proto", "tonic"] },
-    Room { path: "harness/src/cluster", may_use: &["cluster", "disk", "system"], never: &["mkraft_proto::v1"] },
+    Room {
+        path: "harness/src/cluster",
+        may_use: &["cluster", "disk", "system"],
+        never: &["mkraft_proto::v1"],
+    },
     Room {
         path: "harness/src/nemesis",
         may_use: &["nemesis", "cluster", "disk", "system", "history", "scenario"],
