@@ -5,8 +5,8 @@
 //! node's own word for it: it is the disk that says what was synced, and the client that says when the answer came.
 //!
 //! Of three nodes one is down, so that a write needs the disks of both others; each write has a mark of its own in its
-//! value, by which the ledgers of the [`disk`](crate::disk)s tell where its bytes went; and each sync takes a while, so
-//! that an answer which does not wait for it comes first.
+//! value, by which the ledgers of the [`disk`](crate::disk)s tell where its bytes went; and each write and sync takes a
+//! while, so that an answer which does not wait for it comes first.
 
 mod durable;
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 use prost::bytes::Bytes;
 use serde::Serialize;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::durable::Durable;
 use crate::cli::{AuditArgs, Exit};
@@ -36,6 +36,10 @@ const NODES: u32 = 3;
 const LEADER_LIMIT: Duration = Duration::from_secs(20);
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 const SETTINGS: Settings = Settings::timed(Duration::from_millis(500), Duration::from_millis(50));
+/// Fewer acknowledgements show nothing.
+const LEAST: usize = 20;
+/// After a failure, before the next write.
+const PAUSE: Duration = Duration::from_millis(10);
 /// So many early acknowledgements are told one by one.
 const TOLD_MAX: usize = 5;
 
@@ -113,7 +117,8 @@ async fn audit(args: &AuditArgs) -> Result<Audited, Box<dyn std::error::Error>> 
         acknowledged: acknowledged.len(),
         early: Vec::new(),
         least_margin_ms: None,
-        unknown: acknowledged.is_empty().then(|| "no write was acknowledged".to_owned()),
+        unknown: (acknowledged.len() < LEAST)
+            .then(|| format!("only {} writes were acknowledged, which shows nothing", acknowledged.len())),
     };
     for (node, ledger) in &nodes {
         audited.compare(node, ledger, &acknowledged)?;
@@ -170,8 +175,9 @@ async fn write_until(ends: Instant, writer: u32, client: Arc<NodeClient>) -> Vec
         }
         let mark = Bytes::from(durable::mark(writer, number));
         let put = Call::Put { key: key.clone(), value: mark.clone() };
-        if let Ok(Ok(_)) = timeout(REQUEST_LIMIT, client.ask(put, None)).await {
-            acknowledged.push(Acknowledged { mark, at: monotonic_ns() });
+        match timeout(REQUEST_LIMIT, client.ask(put, None)).await {
+            Ok(Ok(_)) => acknowledged.push(Acknowledged { mark, at: monotonic_ns() }),
+            _ => sleep(PAUSE).await,
         }
     }
     acknowledged
@@ -185,7 +191,9 @@ impl Audited {
         acknowledged: &[Acknowledged],
     ) -> Result<(), disk::ledger::Damage> {
         if ledger.cut {
-            self.unknown = Some(format!("the ledger of {node} has reached its bound"));
+            self.unknown =
+                Some(format!("the ledger of {node} has reached its bound: write for a shorter time"));
+            return Ok(());
         }
         let durable = durable::durable(ledger)?;
         if durable.is_empty() && !acknowledged.is_empty() {
@@ -193,7 +201,13 @@ impl Audited {
             return Ok(());
         }
         for Acknowledged { mark, at } in acknowledged {
-            let found = durable.get(&mark[..]).copied().unwrap_or(Durable::Never);
+            // It may stand there in pieces.
+            let Some(found) = durable.get(&mark[..]).copied() else {
+                let mark = String::from_utf8_lossy(mark);
+                self.unknown =
+                    Some(format!("{mark} was acknowledged, and is not found on the disk of {node}"));
+                continue;
+            };
             match found {
                 Durable::Since { ns } if ns <= *at => {
                     let margin = (at - ns) as f64 / 1e6;
@@ -218,7 +232,7 @@ fn tell(audited: &Audited, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{version} ({program})")?;
     writeln!(
         out,
-        "{acknowledged} writes acknowledged, each of which needed the disks of {}; a sync took {sync_takes_ms} ms longer",
+        "{acknowledged} writes acknowledged, each of which needed the disks of {}; each write and sync of theirs took {sync_takes_ms} ms longer",
         nodes.join(" and ")
     )?;
     for Early { mark, node, acknowledged_ns, found } in early.iter().take(TOLD_MAX) {

@@ -321,7 +321,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub clients: u32,
     /// Milliseconds that a write and a sync take longer than they do
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub sync_ms: u64,
     /// Print one JSON object
     #[arg(long)]

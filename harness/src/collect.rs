@@ -57,6 +57,12 @@ pub enum DumpError {
 /// Stops what runs or is paused, all at once, then dumps one node after the other.
 pub async fn collect(cluster: &Cluster) -> Collection {
     let stops = stop_all(cluster).await;
+    // Whatever a fault has left: nobody is to wait for a disk that hangs.
+    for disk in cluster.nodes().iter().filter_map(|node| node.simulated_disk()) {
+        if let Err(error) = disk.heal().await {
+            tracing::warn!(%error, "a disk was not healed");
+        }
+    }
     let mut nodes = Vec::new();
     for (node, stop) in cluster.nodes().iter().zip(stops) {
         let folder = cluster.node_folder(node.name());

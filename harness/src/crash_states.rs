@@ -33,7 +33,7 @@ use crate::scenario::Scenario;
 use crate::system::Mkraft;
 
 /// Of one moment; the others are at other moments.
-const STATES_EACH: usize = 8;
+const STATES_EACH: usize = 12;
 /// So many bad states are told and kept.
 const TOLD_MAX: usize = 5;
 
@@ -80,13 +80,19 @@ async fn all(args: &CrashStatesArgs) -> Result<Sum, Failure> {
         let run = args.run.display();
         return Err(format!("{run} has no ledger: run its scenario with `disks: simulated`").into());
     }
+    let mut sum = Sum { nodes: with_ledger.len(), ..Sum::default() };
+    let (with_ledger, left_out): (Vec<_>, Vec<_>) =
+        with_ledger.into_iter().partition(|node| !node.boots.iter().any(|boot| boot.damaged || boot.next));
+    for node in left_out {
+        let what = "its files were changed at rest, or by another program: what its ledger says is not all that was done";
+        sum.unclear.push(format!("{}: {what}", node.id));
+    }
     let kept = args.run.join("crash-states");
     if kept.exists() {
         std::fs::remove_dir_all(&kept)?;
     }
     let guard = Arc::new(Guard::start(Path::new("/proc/self/exe")).await?);
-    let mut sum = Sum { nodes: with_ledger.len(), ..Sum::default() };
-    let each = (args.states as usize).div_ceil(with_ledger.len());
+    let each = (args.states as usize).div_ceil(with_ledger.len().max(1));
     let (made, trials) = mpsc::channel(2 * args.jobs as usize);
     let (told, mut outcomes) = mpsc::channel(16);
     let trials = Arc::new(Mutex::new(trials));
@@ -96,17 +102,24 @@ async fn all(args: &CrashStatesArgs) -> Result<Sum, Failure> {
         jobs.spawn(work(bench, Arc::clone(&trials), told.clone()));
     }
     drop(told);
-    let mut maker = Some(tokio::task::spawn_blocking({
+    let maker = tokio::task::spawn_blocking({
         let nodes: Vec<_> = with_ledger.into_iter().cloned().collect();
         let (folder, seed) = (folder.clone(), args.seed);
         move || make(&folder, nodes, each, seed, &made)
-    }));
+    });
     while let Some((trial, outcome)) = outcomes.recv().await {
-        sum.take(&kept, trial, outcome?)?;
+        // What fails does not hide what was found.
+        let taken = match outcome {
+            Ok(outcome) => sum.take(&kept, &trial, outcome),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = taken {
+            sum.unclear.push(format!("{trial}: {error}"));
+        }
     }
-    if let Some(maker) = maker.take() {
-        let made = maker.await??;
-        (sum.moments, sum.exhausted, sum.cut) = made;
+    match maker.await? {
+        Ok(made) => (sum.moments, sum.exhausted, sum.cut) = made,
+        Err(error) => sum.unclear.push(error.to_string()),
     }
     guard.close().await?;
     Ok(sum)
@@ -133,11 +146,16 @@ fn make(
         let mut replay = Replay::new(&ledger);
         for place in Moments::of(&ledger, each, STATES_EACH, seed)? {
             replay.go_to(place)?;
+            // Nobody had the answer of the next call yet, so nothing can have been told because of it.
+            let at = match ledger.entries.get(place) {
+                Some(next) => next.end - 1,
+                // What was done later is not known.
+                None if ledger.cut => continue,
+                None => u64::MAX,
+            };
             let states = States::of(replay.model(), STATES_EACH, seed ^ place as u64);
             count += 1;
             exhausted += usize::from(states.is_exhaustive());
-            // The next call had no effect yet, and the node can have told nothing of it.
-            let at = ledger.entries.get(place).map_or(u64::MAX, |next| next.begin);
             for (number, state) in states.enumerate() {
                 let trial = Trial { past: Arc::clone(&past), place, number, at, state };
                 if made.blocking_send(trial).is_err() {
@@ -158,15 +176,14 @@ async fn work(
     loop {
         let Some(trial) = trials.lock().await.recv().await else { return };
         let outcome = bench.attempt(&trial).await;
-        let over = outcome.is_err();
-        if told.send((trial, outcome)).await.is_err() || over {
+        if told.send((trial, outcome)).await.is_err() {
             return;
         }
     }
 }
 
 impl Sum {
-    fn take(&mut self, kept: &Path, trial: Trial, outcome: Outcome) -> Result<(), Failure> {
+    fn take(&mut self, kept: &Path, trial: &Trial, outcome: Outcome) -> Result<(), Failure> {
         self.states += 1;
         match outcome {
             Outcome::Right => {}
@@ -188,7 +205,8 @@ impl Sum {
     }
 
     fn exit(&self) -> Exit {
-        match (self.wrong.is_empty(), self.unclear.is_empty() && self.states > 0) {
+        let clear = self.unclear.is_empty() && self.cut.is_empty() && self.states > 0;
+        match (self.wrong.is_empty(), clear) {
             (false, _) => Exit::Violated,
             (true, true) => Exit::Holds,
             (true, false) => Exit::Unknown,

@@ -162,11 +162,16 @@ impl Run<'_> {
             Ok(collection) => {
                 // Judging computes without a pause: other runs of this process go on meanwhile.
                 let (exit, results) = tokio::task::block_in_place(|| self.judge(&folder))?;
-                if let (Some(collection), Some(results)) = (collection, &results) {
-                    // What is worth a look is kept.
-                    collection.keep_data(results.overall != Overall::Holds).await?;
+                // What is worth a look is kept.
+                let keep = results.as_ref().is_none_or(|results| results.overall != Overall::Holds);
+                let kept = match &collection {
+                    Some(collection) => collection.keep_data(keep).await,
+                    None => Ok(()),
+                };
+                match kept {
+                    Ok(()) => (exit, results),
+                    Err(error) => (cli::worst([exit, failed(&error)?]), results),
                 }
-                (exit, results)
             }
             Err(error) => (failed(error.as_ref())?, None),
         };

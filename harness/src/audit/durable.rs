@@ -32,79 +32,116 @@ pub fn mark(writer: u32, number: u64) -> String {
     format!("{PREFIX}{writer:08x}-{number:016x}")
 }
 
-/// A file that has marks in it.
+/// A file or a folder.
 #[derive(Default)]
 struct File {
+    /// Where its newest name is, and the number of the call that made it until that is synced.
+    folder: Option<Inode>,
+    naming: Option<u64>,
     /// Written and not synced: the number of the call, and the mark.
     waiting: Vec<(u64, Vec<u8>)>,
-    /// The folder, and the number of the call, of its newest name that is not synced.
-    naming: Option<(Inode, u64)>,
-    /// Synced, while the name is not.
+    /// Synced, while the name of the file, or of a folder above it, is not.
     nameless: Vec<Vec<u8>>,
+    /// Where the last write ended, and its last bytes: a mark may begin in it.
+    end: u64,
+    tail: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Tree {
+    files: BTreeMap<Inode, File>,
+    names: HashMap<(Inode, String), Inode>,
+}
+
+impl Tree {
+    fn named(&mut self, (folder, name): (Inode, &str), inode: Inode, call: u64) {
+        self.names.insert((folder, name.to_owned()), inode);
+        let file = self.files.entry(inode).or_default();
+        (file.folder, file.naming) = (Some(folder), Some(call));
+    }
+
+    /// Whether its name and those of all folders above it are synced.
+    fn is_named(&self, inode: Inode) -> bool {
+        let mut at = inode;
+        // Deeper than any path.
+        for _ in 0..=self.files.len() {
+            match self.files.get(&at) {
+                None => return true,
+                Some(file) if file.naming.is_some() => return false,
+                Some(File { folder: Some(folder), .. }) => at = *folder,
+                Some(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// The marks that a write ends.
+    fn written(&mut self, finder: &Finder, inode: Inode, offset: u64, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let file = self.files.entry(inode).or_default();
+        let before = if file.end == offset { std::mem::take(&mut file.tail) } else { Vec::new() };
+        let all = [&before[..], bytes].concat();
+        let whole = PREFIX.len() + NUMBERS;
+        let marks =
+            finder.find_iter(&all).filter_map(|place| all.get(place..place + whole).map(<[u8]>::to_vec));
+        let marks = marks.collect();
+        file.end = offset + bytes.len() as u64;
+        file.tail = all[all.len() - all.len().min(whole - 1)..].to_vec();
+        marks
+    }
 }
 
 /// Where each mark was durable first.
 pub fn durable(ledger: &Ledger) -> Result<HashMap<Vec<u8>, Durable>, Damage> {
     let finder = Finder::new(PREFIX);
     let mut found: HashMap<Vec<u8>, Durable> = HashMap::new();
-    let mut files: BTreeMap<Inode, File> = BTreeMap::new();
-    let mut names: HashMap<(Inode, String), Inode> = HashMap::new();
+    let mut tree = Tree::default();
     for entry in &ledger.entries {
         match &entry.act {
             Act::Create { folder, name, inode, .. } | Act::Link { inode, folder, name } => {
-                names.insert((*folder, name.clone()), *inode);
-                files.entry(*inode).or_default().naming = Some((*folder, entry.number));
+                tree.named((*folder, name), *inode, entry.number);
             }
             Act::Rename { folder, name, to_folder, to_name } => {
-                if let Some(inode) = names.remove(&(*folder, name.clone())) {
-                    names.insert((*to_folder, to_name.clone()), inode);
-                    files.entry(inode).or_default().naming = Some((*to_folder, entry.number));
+                if let Some(inode) = tree.names.remove(&(*folder, name.clone())) {
+                    tree.named((*to_folder, to_name), inode, entry.number);
                 }
             }
             Act::Unlink { folder, name } | Act::RemoveFolder { folder, name } => {
-                names.remove(&(*folder, name.clone()));
+                tree.names.remove(&(*folder, name.clone()));
             }
-            Act::Write { inode, length, at: at @ Some(_), .. } => {
+            Act::Write { inode, offset, length, at: at @ Some(_) } => {
                 let bytes = ledger.bytes(*at, *length)?;
-                let marks = finder
-                    .find_iter(&bytes)
-                    .filter_map(|place| bytes.get(place..place + PREFIX.len() + NUMBERS).map(<[u8]>::to_vec));
-                for mark in marks {
+                for mark in tree.written(&finder, *inode, *offset, &bytes) {
                     found.entry(mark.clone()).or_insert(Durable::Never);
-                    files.entry(*inode).or_default().waiting.push((entry.number, mark));
+                    tree.files.entry(*inode).or_default().waiting.push((entry.number, mark));
                 }
             }
             Act::Sync { failed: true, inode, .. } => {
                 // What it should have written never will be.
-                if let Some(file) = files.get_mut(inode) {
+                if let Some(file) = tree.files.get_mut(inode) {
                     file.waiting.clear();
                 }
             }
             Act::Sync { inode, through, failed: false } => {
                 let since = Durable::Since { ns: entry.end };
-                if let Some(file) = files.get_mut(inode) {
-                    let (synced, waiting) = std::mem::take(&mut file.waiting)
-                        .into_iter()
-                        .partition(|(number, _)| number <= through);
-                    file.waiting = waiting;
-                    let synced: Vec<(u64, Vec<u8>)> = synced;
-                    for (_, mark) in synced {
-                        match file.naming {
-                            None => first(&mut found, mark, since),
-                            Some(_) => {
-                                first(&mut found, mark.clone(), Durable::Nameless);
-                                file.nameless.push(mark);
-                            }
-                        }
-                    }
+                if let Some(file) = tree.files.get_mut(inode) {
+                    let synced = file.waiting.extract_if(.., |(number, _)| *number <= *through);
+                    let synced: Vec<Vec<u8>> = synced.map(|(_, mark)| mark).collect();
+                    synced.iter().for_each(|mark| first(&mut found, mark.clone(), Durable::Nameless));
+                    file.nameless.extend(synced);
                 }
                 // If it is a folder.
-                let named = files.values_mut().filter(|file| {
-                    file.naming.is_some_and(|(folder, number)| folder == *inode && number <= *through)
-                });
-                for file in named {
-                    file.naming = None;
-                    file.nameless.drain(..).for_each(|mark| first(&mut found, mark, since));
+                for file in tree.files.values_mut().filter(|file| file.folder == Some(*inode)) {
+                    file.naming = file.naming.filter(|number| number > through);
+                }
+                let whole: Vec<Inode> = tree
+                    .files
+                    .iter()
+                    .filter(|(inode, file)| !file.nameless.is_empty() && tree.is_named(**inode))
+                    .map(|(inode, _)| *inode)
+                    .collect();
+                for inode in whole {
+                    let marks = tree.files.get_mut(&inode).map(|file| std::mem::take(&mut file.nameless));
+                    marks.into_iter().flatten().for_each(|mark| first(&mut found, mark, since));
                 }
             }
             Act::Write { at: None, .. }
@@ -167,6 +204,21 @@ mod tests {
             (vec![CREATE, "write 2", &sync(2, 2)], 2, Durable::Nameless),
             (vec![CREATE, "write 2", &sync(2, 2), &sync(1, 3)], 2, since(4)),
             (vec![CREATE, &sync(1, 1), "write 2", &sync(2, 3)], 3, since(4)),
+            // In a folder whose own name is not synced.
+            (
+                vec![
+                    &CREATE
+                        .replace("log", "sub")
+                        .replace("file", "folder")
+                        .replace("\"inode\":2", "\"inode\":3"),
+                    &CREATE.replace("\"folder\":1", "\"folder\":3"),
+                    "write 2",
+                    &sync(2, 3),
+                    &sync(3, 4),
+                ],
+                3,
+                Durable::Nameless,
+            ),
             // Written while the sync was under way.
             (vec![CREATE, &sync(1, 1), "write 2", &sync(2, 2)], 3, Durable::Never),
             (

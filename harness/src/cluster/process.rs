@@ -249,7 +249,7 @@ pub struct Node {
     /// What its data lies on; None when that is the machine's own.
     disk: Option<Arc<Disk>>,
     /// What is the matter with the disk for a while. Who holds both locks took `hand` first.
-    trouble: Mutex<Option<Trouble>>,
+    trouble: Mutex<Option<disk::Standing>>,
     /// Held over an act: nobody else acts on this node meanwhile.
     hand: Mutex<()>,
     life: Arc<watch::Sender<Life>>,

@@ -26,6 +26,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(20);
 const BOOT_POLL: Duration = Duration::from_millis(1);
 /// What one node's evidence can show by itself.
 const JUDGED: [&str; 5] = ["term-monotonic", "vote-once", "leader-append-only", "log-matching", "durability"];
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 /// Addresses of peers, at which nobody listens.
 const NOWHERE: u32 = 60;
 /// Of what a node says at its end so many bytes are quoted.
@@ -92,7 +93,10 @@ impl Bench {
         let boot = trial.past.write(&folder, trial.at)?;
         let data = folder.data(node);
         trial.state.materialise(&data)?;
-        let verified = self.end_of(scene.path(), self.system.verify_arguments(&data)).await?;
+        let verify = self.launch(scene.path(), self.system.verify_arguments(&data));
+        let Some(verified) = self.end_of(&verify).await? else {
+            return Ok(Outcome::Unclear(format!("`verify` did not end within {BOOT_LIMIT:?}")));
+        };
         let words = last_words(scene.path());
         match self.boots(scene.path(), node, &folder, boot).await? {
             Booted::Yes => {}
@@ -112,7 +116,10 @@ impl Bench {
             let what = format!("it starts, and `verify` ended with {verified}: {words}");
             return Ok(Outcome::Wrong { what, folder: scene });
         }
-        let dumped = self.dumps(scene.path(), &data, &folder.dump(node)).await?;
+        let dump = self.launch(scene.path(), self.system.dump_arguments(&data));
+        let Some(dumped) = self.end_of(&Launch { stdout: folder.dump(node), ..dump }).await? else {
+            return Ok(Outcome::Unclear(format!("`dump` did not end within {BOOT_LIMIT:?}")));
+        };
         if dumped != Ended::Code(0) {
             let what = format!("it starts, and `dump` ended with {dumped}: {}", last_words(scene.path()));
             return Ok(Outcome::Wrong { what, folder: scene });
@@ -145,12 +152,13 @@ impl Bench {
         loop {
             if has_booted(&evidence) {
                 self.guard.kill(&child).await?;
-                child.exit().await?;
-                return Ok(Booted::Yes);
+                return Ok(match child.exit().await?.status {
+                    Ended::Signal(SIGKILL) => Booted::Yes,
+                    status => Booted::Refused(status),
+                });
             }
             if let Ok(exit) = timeout(BOOT_POLL, child.exit()).await {
-                let status = exit?.status;
-                return Ok(if has_booted(&evidence) { Booted::Yes } else { Booted::Refused(status) });
+                return Ok(Booted::Refused(exit?.status));
             }
             if Instant::now() > deadline {
                 self.guard.kill(&child).await?;
@@ -161,15 +169,17 @@ impl Bench {
         }
     }
 
-    async fn dumps(&self, scene: &Path, data: &Path, to: &Path) -> Result<Ended, Failure> {
-        let launch = Launch { stdout: to.to_owned(), ..self.launch(scene, self.system.dump_arguments(data)) };
-        let child = self.guard.spawn(&launch).await?;
-        Ok(child.exit().await?.status)
-    }
-
-    async fn end_of(&self, scene: &Path, arguments: Vec<String>) -> Result<Ended, Failure> {
-        let child = self.guard.spawn(&self.launch(scene, arguments)).await?;
-        Ok(child.exit().await?.status)
+    /// None when it had to be killed.
+    async fn end_of(&self, launch: &Launch) -> Result<Option<Ended>, Failure> {
+        let child = self.guard.spawn(launch).await?;
+        match timeout(BOOT_LIMIT, child.exit()).await {
+            Ok(exit) => Ok(Some(exit?.status)),
+            Err(_) => {
+                self.guard.kill(&child).await?;
+                child.exit().await?;
+                Ok(None)
+            }
+        }
     }
 
     fn launch(&self, scene: &Path, arguments: Vec<String>) -> Launch {

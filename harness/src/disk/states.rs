@@ -151,12 +151,18 @@ impl<'m> States<'m> {
             return None;
         }
         let parts = self.parts.len();
-        // First those that show the most: nothing survives, all does, all but one part, one part alone.
+        // First those that show the most: nothing survives, all does, all but one part, one part alone. Of many parts
+        // the seed says which, and half of the states are left to it.
+        let telling = (2 * parts).min(self.bound / 2);
         Some(match tried {
             0 => vec![0; parts],
             1 => self.parts.iter().map(Part::whole).collect(),
-            _ if tried < 2 + 2 * parts => {
-                let (one, alone) = ((tried - 2) / 2, tried.is_multiple_of(2));
+            _ if tried < 2 + telling => {
+                let one = match telling == 2 * parts {
+                    true => (tried - 2) / 2,
+                    false => self.draws.random_range(0..parts),
+                };
+                let alone = tried.is_multiple_of(2);
                 let kept =
                     |(place, part): (usize, &Part)| if (place == one) == alone { part.whole() } else { 0 };
                 self.parts.iter().enumerate().map(kept).collect()

@@ -67,18 +67,17 @@ pub(super) fn fill(aim: Aim) -> Doing<Struck> {
     trouble(aim, |_| Trouble::Full)
 }
 
-/// Heals every disk that has a trouble, and says whose.
-pub(super) async fn heal_all(cluster: &Cluster) -> Vec<String> {
-    let mut healed = Vec::new();
+/// Heals every disk that has a trouble: whose, and whether all are.
+pub(super) async fn heal_all(cluster: &Cluster) -> (Vec<String>, bool) {
+    let (mut told, mut all) = (Vec::new(), true);
     for node in cluster.nodes() {
         if node.simulated_disk().is_some() && node.has_troubled_disk().await {
-            healed.push(match node.heal_disk().await {
-                Ok(deed) => deed.to_string(),
-                Err(error) => error.to_string(),
-            });
+            let healed = node.heal_disk().await;
+            all &= healed.is_ok();
+            told.push(healed.map_or_else(|error| error.to_string(), |deed| deed.to_string()));
         }
     }
-    healed
+    (told, all)
 }
 
 /// What lasts, whatever becomes of the process: so it is there to be undone however often the node is started.

@@ -309,10 +309,13 @@ pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, B
     let (first, others): (Vec<_>, Vec<_>) = left.into_iter().partition(first);
     let mut written = undo_each(means, first).await;
     written = written.and(means.write(OpType::Invoke, "heal", None, "all", None));
-    let disks = disks::heal_all(&means.cluster).await;
+    let (disks, all_healed) = disks::heal_all(&means.cluster).await;
     let mut told = process::heal_all(&means.cluster).await;
     if !disks.is_empty() {
         told.detail += &format!("; {}", disks.join("; "));
+    }
+    if !all_healed {
+        told.outcome = StrikeOutcome::Indeterminate;
     }
     let healed = links::heal_all(&means.cluster);
     if !healed.is_empty() {

@@ -28,8 +28,16 @@ pub enum Trouble {
     Full,
 }
 
+/// A trouble that is not healed yet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Standing {
+    trouble: Trouble,
+    /// How many calls its kind had met before.
+    before: u64,
+}
+
 impl Trouble {
-    /// How many calls it has met, and what to say of them.
+    /// How many calls it has met since the disk was mounted.
     fn met(self, look: &Look) -> u64 {
         match self {
             Trouble::Slow(_) => look.slowed.all(),
@@ -91,7 +99,14 @@ impl Node {
             if failed(&self.look().await?) > before {
                 break;
             }
-            self.life.send_modify(|life| life.failing = false);
+            // If it has ended, then of something else.
+            self.life.send_modify(|life| {
+                life.failing = false;
+                if let Some(ending) = life.starts.last_mut().and_then(|start| start.ending.as_mut()) {
+                    ending.expected &= !ending.failed;
+                    ending.failed = false;
+                }
+            });
             return Err(ActError::NoCall { node: self.name.clone(), call });
         }
         let took = began.elapsed();
@@ -108,7 +123,11 @@ impl Node {
     pub async fn start_after_failure(&self) -> Result<Deed, ActError> {
         let hand = self.hand.lock().await;
         match self.child(&[NodeState::Running, NodeState::Slow, NodeState::Paused]) {
-            Ok(child) => Ok(self.deed(&child, DeedKind::RanOn, Instant::now())),
+            Ok(child) => {
+                // What it ends of later is something else.
+                self.life.send_modify(|life| life.failing = false);
+                Ok(self.deed(&child, DeedKind::RanOn, Instant::now()))
+            }
             Err(_) => self.start_held(&hand).await,
         }
     }
@@ -120,8 +139,9 @@ impl Node {
         self.sound(*standing)?;
         let began = Instant::now();
         let before = trouble.met(&self.look().await?);
+        // Said before it is done: what may have befallen it must be healed.
+        *standing = Some(Standing { trouble, before });
         trouble.befall(self.disk()).await.map_err(|source| self.disk_failed(source))?;
-        *standing = Some(trouble);
         let mut met = 0;
         while met == 0 && began.elapsed() < SHOW_LIMIT {
             sleep(LOOK_POLL).await;
@@ -133,7 +153,7 @@ impl Node {
     /// Ends that. Proof: the disk's word, and that no call waits any more.
     pub async fn heal_disk(&self) -> Result<Deed, ActError> {
         let mut standing = self.trouble.lock().await;
-        let Some(trouble) = *standing else {
+        let Some(Standing { trouble, before }) = *standing else {
             return Err(ActError::Overtaken { node: self.name.clone() });
         };
         let began = Instant::now();
@@ -145,7 +165,8 @@ impl Node {
             look = self.look().await?;
         }
         let (pid, start) = (self.starts().last().map_or(0, |start| start.pid), self.start_count());
-        let kind = DeedKind::DiskHealed { trouble, met: trouble.met(&look), waiting: look.waiting };
+        let met = trouble.met(&look).saturating_sub(before);
+        let kind = DeedKind::DiskHealed { trouble, met, waiting: look.waiting };
         Ok(Deed { node: self.name.clone(), pid, start, kind, took: began.elapsed() })
     }
 
@@ -162,7 +183,7 @@ impl Node {
     /// A process that was killed waits for the calls that it has made; so those go through that a hanging disk holds.
     pub(super) async fn let_go_of_disk(&self) -> Result<(), ActError> {
         // Who has the lock is about to change the trouble, and needs nothing of the process.
-        if *self.trouble.lock().await != Some(Trouble::Hung) {
+        if self.trouble.lock().await.is_none_or(|standing| standing.trouble != Trouble::Hung) {
             return Ok(());
         }
         let disk = self.disk();
@@ -174,10 +195,10 @@ impl Node {
         self.disk().look().await.map_err(|source| self.disk_failed(source))
     }
 
-    fn sound(&self, trouble: Option<Trouble>) -> Result<(), ActError> {
-        match trouble {
+    fn sound(&self, standing: Option<Standing>) -> Result<(), ActError> {
+        match standing {
             None => Ok(()),
-            Some(trouble) => {
+            Some(Standing { trouble, .. }) => {
                 Err(ActError::DiskAlready { node: self.name.clone(), trouble: trouble.to_string() })
             }
         }
