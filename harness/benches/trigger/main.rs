@@ -24,9 +24,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[tokio::main]
 async fn main() {
     let harness = PathBuf::from(env!("CARGO_BIN_EXE_mkraft-harness"));
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "mkraft-node"]).status();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet", "--package", "mkraft-node"])
+        .status();
     assert!(built.unwrap().success(), "the node does not build");
-    let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/mkraft-node");
+    let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/mkraft-node");
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings::timed(Duration::from_millis(300), Duration::from_millis(30));
     let layout = Layout { guard: harness, ..Layout::new(3, settings, folder.path(), Wiring::Linked) };
