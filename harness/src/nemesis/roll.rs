@@ -84,7 +84,7 @@ async fn roll_on(aim: Aim, next: Option<String>) -> Struck {
 fn all_back(nodes: Vec<String>) -> Undo {
     let detail = "no quorum was whole while one of these was away; all are back".to_owned();
     let told = Told { nodes, outcome: StrikeOutcome::Installed, detail };
-    Box::new(move || Box::pin(async move { told }))
+    Undo::new(move || async move { told })
 }
 
 struct Roll {
