@@ -78,18 +78,19 @@ impl<'a> Scope<'a> {
 /// What is wrong, and what was expected, when `rules` strike more often than a load so long should see, or have more
 /// phases.
 pub(super) fn too_many(rules: &[Rule], duration: Duration) -> Option<(String, String)> {
-    let phases = rules.iter().map(Rule::phases).fold(0, u64::saturating_add);
-    if phases > PHASES_ALL_MAX {
-        let title = format!("{phases} phases of all lines together, each time that one comes");
-        return Some((title, format!("expected {PHASES_ALL_MAX} at most")));
-    }
     let Strikes { drawn, pinned } = rules.iter().map(|rule| rule.strikes_mean(duration)).sum();
-    let (title, most) = match (drawn > STRIKES_ALL_MAX, pinned > PINNED_ALL_MAX) {
-        (true, _) => (format!("about {drawn} strikes of all faults together"), STRIKES_ALL_MAX),
-        (false, true) => {
+    let phases = rules.iter().map(Rule::phases).fold(0, u64::saturating_add);
+    let (title, most) = match () {
+        () if drawn > STRIKES_ALL_MAX => {
+            (format!("about {drawn} strikes of all faults together"), STRIKES_ALL_MAX)
+        }
+        () if pinned > PINNED_ALL_MAX => {
             (format!("about {pinned} strikes of all faults with a `draw` together"), PINNED_ALL_MAX)
         }
-        (false, false) => return None,
+        () if phases > PHASES_ALL_MAX => {
+            (format!("{phases} phases of all lines together, each time that one comes"), PHASES_ALL_MAX)
+        }
+        () => return None,
     };
     Some((title, format!("expected {most} at most")))
 }
