@@ -271,6 +271,7 @@ impl Run<'_> {
             silent: course.silent.clone(),
             interrupted: self.interrupt.came(),
             replay_of: self.replay_of.clone(),
+            not_started: course.not_started,
         }
     }
 

@@ -15,6 +15,8 @@ use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
 use mkraft_harness::nemesis::{self, Book, Means};
 use mkraft_harness::scenario::{FaultKind, Manner, Plan, Step};
 use mkraft_harness::system::{Mkraft, Settings};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -112,6 +114,24 @@ async fn a_node_is_paused_resumed_killed_and_started_with_proof() {
     let ending = &endings[0];
     assert_eq!((ending.pid, ending.status, ending.order), (pid, Status::Signal(9), Some(Order::Kill)));
     assert!(ending.expected);
+    scene.close().await;
+}
+
+#[tokio::test]
+async fn a_crash_loop_ends_its_kills_with_the_most_that_there_may_be_and_says_so() {
+    let scene = scene(&[]).await;
+    let node = Arc::clone(&scene.cluster.nodes()[1]);
+    node.crash_loop(Duration::from_millis(1), 3, ChaCha8Rng::seed_from_u64(7)).await.unwrap();
+    until("the last start", || node.start_count() == 4).await;
+    assert_eq!(node.state(), NodeState::CrashLoop, "until it is undone");
+    let ended = node.end_crash_loop().await.unwrap();
+    assert_eq!(ended.kind, DeedKind::CrashLoopEnded { kills: 3, others: 0, spent: true });
+    assert!(
+        ended.to_string().contains("3 times ended by signal 9 and started again, as often as"),
+        "{ended}"
+    );
+    assert_eq!((node.start_count(), node.state()), (4, NodeState::Running));
+    drop(node);
     scene.close().await;
 }
 

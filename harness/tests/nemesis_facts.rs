@@ -368,6 +368,30 @@ async fn a_fact_that_does_not_come_in_time_ends_its_round_and_what_is_held_is_he
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fact_that_can_be_seen_no_more_is_told_at_once_and_one_that_others_may_bring_when_the_load_ends() {
+    let scene = scene(3, 0).await;
+    let run = scene.suffers(&[
+        r#"{"at":0,"on":"commit 1000000000","by":"n2","fault":"kill","target":"it","hold":0,"draw":1}"#,
+        r#"{"at":0,"on":"commit 1000000000","fault":"pause","target":"it","hold":0,"draw":1}"#,
+        r#"{"at":1000000000,"fault":"compact","target":"n1","hold":0,"draw":1}"#,
+    ]);
+    run.until("the others are waiting", |told| infos(told).len() == 1).await;
+    let boot = scene.cluster.node_folder("n2").events().join("boot-0001.jsonl");
+    fs::remove_file(&boot).unwrap();
+    run.until("it is told", |told| infos(told).len() == 2).await;
+    run.stop.send(true).unwrap();
+    let told = run.ends().await;
+    let lost = format!("n2 is followed no more: {} was taken away", boot.display());
+    let of_n2 = info(&told, "kill", 0);
+    assert_eq!(of_n2.detail, format!("no commit 1000000000 by n2 can be seen: {lost}"));
+    let of_anyone = info(&told, "pause", 1);
+    assert_eq!(of_anyone.detail, format!("the load ended first; {lost}"));
+    let outcomes = [of_n2, of_anyone].map(|strike| strike.outcome);
+    assert_eq!(outcomes, [Some(StrikeOutcome::Skipped); 2]);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_script_holds_when_the_load_ends_is_left_to_the_last_heal() {
     let scene = scene(3, 0).await;
     let run = scene.suffers(&[

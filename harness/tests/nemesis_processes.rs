@@ -260,6 +260,41 @@ async fn an_upgrade_is_seen_in_what_the_processes_run_and_outlives_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_whose_new_process_is_killed_by_another_fault_looks_at_the_next_one() {
+    let scene = upgradable(another_build).await;
+    // While the program is read, or when it just has been.
+    let run = scene.suffers(&["at: 0s, on: boot by n2, kill: it, down: 200ms", "at: 0s, upgrade: n2"]);
+    let upgrade = run.installed("upgrade").await;
+    let kill = run.installed("kill").await;
+    assert_eq!(kill.nodes, ["n2"]);
+    run.ends().await;
+    assert_eq!(scene.cluster.node("n2").start_count(), 3, "{}", upgrade.detail);
+    assert!(upgrade.detail.contains("had applied"), "{}", upgrade.detail);
+    scene.serves().await;
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_voters_no_quorum_is_told_to_be_whole_while_they_are_rolled() {
+    let scene = scene(async |layout| Layout { nodes: 2, ..layout }).await;
+    let run = scene.suffers(&["at: 0s, roll: all"]);
+    let roll = run.installed("roll").await;
+    assert_eq!((roll.nodes.len(), roll.whole), (2, Some(false)), "{}", roll.detail);
+    let back = run.installed("heal").await;
+    assert_eq!((back.step, back.whole, back.nodes), (Some(0), Some(true), roll.nodes));
+    run.ends().await;
+    scene.close().await;
+    // Of three, one at a time is not missed, and there is nothing to be healed.
+    let scene = self::scene(async |layout| layout).await;
+    let run = scene.suffers(&["at: 0s, roll: n1"]);
+    assert_eq!(run.installed("roll").await.whole, Some(true));
+    let lines = Arc::clone(&run.lines);
+    run.ends().await;
+    assert_eq!(lines.lock().unwrap().len(), 2);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_next_binary_that_is_none_stops_the_upgrade_at_the_first_node() {
     let scene = upgradable(|folder| {
         let script = folder.join("next");
@@ -301,8 +336,11 @@ async fn a_roll_ends_with_the_load_and_says_how_far_it_came() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_heal_ends_what_goes_on() {
     let scene = scene(async |layout| layout).await;
-    let faults =
-        ["at: 0s, slow: n1, for: 1h", "at: 0s, crash-loop: n2, for: 1h", "at: 0s, withhold: n3, for: 1h"];
+    let faults = [
+        "at: 0s, slow: n1, for: 1h",
+        "at: 0s, crash-loop: n2, for: 1h, up: 4s",
+        "at: 0s, withhold: n3, for: 1h",
+    ];
     let run = scene.suffers(&faults);
     for f in ["slow", "crash-loop", "withhold"] {
         run.installed(f).await;

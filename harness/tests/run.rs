@@ -258,5 +258,8 @@ fn what_is_withheld_from_a_node_it_is_not_asked_and_all_else_it_is() {
         // Who roams ends at the leader.
         let leads = placement == "roam" || of("write", "n1") > 0;
         assert!(leads, "{placement}: writes to n1 go on");
+        // Who roams asks another; who is pinned starts nothing, which is counted.
+        let withheld = RunFolder::new(place.out().join("short-5")).read_info().unwrap().not_started.withheld;
+        assert_eq!(withheld > 0, placement == "pinned", "{placement}: {withheld}");
     }
 }

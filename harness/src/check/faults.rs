@@ -1,6 +1,6 @@
 //! The faults that were planned were done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::{Evidence, history_witness};
 use super::verdict::{Finding, Tally, Verdict, Witness, count};
@@ -90,16 +90,22 @@ pub fn faults(evidence: &Evidence) -> Verdict {
     })
 }
 
-/// How many were done and would have lasted beyond the last heal.
+/// How many were done, would have lasted beyond the last heal, and were not healed before the load ended.
 fn cut_short(evidence: &Evidence, strikes: &BTreeMap<u64, &StrikeRecord>) -> usize {
-    let heals = evidence.history.strikes.iter().filter(|strike| &*strike.f == "heal");
-    let Some(healed) = heals.filter(|heal| heal.invoked.step.is_none()).map(|heal| heal.invoked_at).next()
-    else {
+    let heals = || evidence.history.strikes.iter().filter(|strike| &*strike.f == "heal");
+    let Some(healed) = heals().find(|heal| heal.invoked.step.is_none()).map(|heal| heal.invoked_at) else {
         return 0;
     };
+    // The end of the run heals a link or a disk step by step too, but only once the load has had its time.
+    let duration = u64::try_from(evidence.scenario.duration.as_nanos()).unwrap_or(u64::MAX);
+    let end = evidence.epoch_ns.saturating_add(duration);
+    let before = heals().filter(|heal| heal.invoked_at < end);
+    let healed_before: BTreeSet<u64> = before.filter_map(|heal| heal.invoked.step).collect();
     let outlasts = |(number, step): &(u64, &Step)| {
         let Act::Strike { hold: Hold::For(hold), .. } = step.act else { return false };
-        let Some(strike) = strikes.get(number) else { return false };
+        let Some(strike) = strikes.get(number).filter(|_| !healed_before.contains(number)) else {
+            return false;
+        };
         let installed = strike.completed.as_ref().is_some_and(is_installed);
         installed && strike.completed_at.is_some_and(|since| since.saturating_add(hold) > healed)
     };

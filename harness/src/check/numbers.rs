@@ -11,6 +11,7 @@ use super::configurations::committed;
 use super::evidence::{Act, Evidence};
 use super::measured::Measured;
 use super::recovery::recovery_seconds;
+use crate::history::folder::NotStarted;
 use crate::history::{Ended, StrikeOutcome};
 use crate::scenario::Step;
 
@@ -30,6 +31,8 @@ pub struct Numbers {
     pub config_changes: u64,
     /// From the last heal to the first write that succeeded after it.
     pub recovery_seconds: Option<f64>,
+    #[serde(default, skip_serializing_if = "NotStarted::is_nothing")]
+    pub not_started: NotStarted,
     /// Length of the load.
     pub load_seconds: Option<f64>,
     /// How soon and how much was served; none when no load is recorded.
@@ -60,6 +63,7 @@ impl Numbers {
         let mut numbers = Numbers {
             recovery_seconds: recovery_seconds(evidence),
             service: Measured::of(evidence),
+            not_started: evidence.info.not_started,
             ..Numbers::default()
         };
         for operation in &evidence.history.operations {

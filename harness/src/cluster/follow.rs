@@ -53,7 +53,7 @@ impl Follower {
         let kernel = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let mut nodes = Vec::new();
         for folder in folders {
-            let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
+            let written = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | taken_away();
             let events = folder.events();
             nodes.push(Node {
                 evidence: watch(&kernel, &events, written)?,
@@ -74,6 +74,14 @@ impl Follower {
         let thread = thread::Builder::new().name("evidence".to_owned()).spawn(move || round.go())?;
         Ok(Follower { over, thread: Some(thread) })
     }
+}
+
+/// Of a file in a folder, or of the folder.
+fn taken_away() -> AddWatchFlags {
+    AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
 }
 
 fn watch(kernel: &Inotify, folder: &PathBuf, flags: AddWatchFlags) -> io::Result<WatchDescriptor> {
@@ -101,6 +109,10 @@ struct Node {
     boots: BTreeSet<BootFile>,
     reading: Option<Reading>,
     lost: bool,
+}
+
+fn is_boot(name: &str) -> bool {
+    name.starts_with("boot-") && name.ends_with(".jsonl")
 }
 
 /// In the order of boots, however many digits they have.
@@ -167,8 +179,14 @@ impl<L: Hear> Round<L> {
                     self.nodes[place].found(name);
                 }
                 stirred.insert(place);
+                if event.mask.intersects(taken_away()) && name.is_none_or(is_boot) {
+                    self.catch_up(place);
+                    let folder = &self.nodes[place].folder;
+                    let path = name.map_or(folder.clone(), |name| folder.join(name));
+                    self.lose(place, format!("{} was taken away", path.display()));
+                }
             } else if let (Some(place), Some(name)) =
-                (self.nodes.iter().position(|node| node.data == event.wd), name)
+                (self.nodes.iter().position(|node| node.data == event.wd && !node.lost), name)
             {
                 // Nothing is wrong with a name.
                 let _ = self.listener.hear(place, News::File { name, at_ns: now() });
@@ -218,7 +236,7 @@ impl Node {
         let boot = BootFile { length: name.len(), name: name.to_owned() };
         let known = self.reading.as_ref().and_then(|reading| reading.path.file_name()?.to_str());
         let is_later = known.is_none_or(|known| (known.len(), known) < (boot.length, &*boot.name));
-        if name.starts_with("boot-") && name.ends_with(".jsonl") && is_later {
+        if is_boot(name) && is_later {
             self.boots.insert(boot);
         }
     }
@@ -379,6 +397,27 @@ mod tests {
         scene.write(0, "0002", "more\n");
         scene.write(1, "0001", "fine\n");
         scene.hears(1, "fine\n");
+    }
+
+    #[test]
+    fn a_node_whose_evidence_was_taken_away_is_not_followed() {
+        let (scene, ear) = Scene::new();
+        let _follower = Follower::start(&scene.folders, ear).unwrap();
+        scene.write(0, "0001", "good\n");
+        scene.hears(0, "good\n");
+        let path = scene.folders[0].events().join("boot-0001.jsonl");
+        fs::remove_file(&path).unwrap();
+        scene.hears(0, &format!("lost: {} was taken away", path.display()));
+        let events = scene.folders[1].events();
+        fs::write(events.join("else"), "").unwrap();
+        fs::remove_file(events.join("else")).unwrap();
+        scene.write(1, "0001", "fine\n");
+        scene.hears(1, "fine\n");
+        fs::rename(&events, events.with_file_name("elsewhere")).unwrap();
+        scene.hears(1, &format!("lost: {} was taken away", events.display()));
+        // Files among its data are no news either.
+        fs::write(scene.folders[0].data().join("a.tmp"), "").unwrap();
+        assert!(scene.heard.recv_timeout(Duration::from_millis(200)).is_err());
     }
 
     #[test]

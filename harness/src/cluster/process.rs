@@ -147,6 +147,8 @@ pub enum DeedKind {
         kills: u64,
         /// It ended by itself before it was killed.
         others: u64,
+        /// No more were allowed: it had run on since the last.
+        spent: bool,
     },
     /// Its end by SIGKILL was seen, and its disk has forgotten this.
     LostPower(Lost),
@@ -340,6 +342,11 @@ impl Node {
     /// Which start of the node this is, from 1; 0 before the first.
     pub fn start_count(&self) -> u64 {
         self.life.borrow().starts.len() as u64
+    }
+
+    /// The newest start, if there was one.
+    pub fn last_start(&self) -> Option<Start> {
+        self.life.borrow().starts.last().cloned()
     }
 
     /// Every start of the node, in order.
@@ -685,10 +692,13 @@ impl fmt::Display for Deed {
             DeedKind::CrashLooped => {
                 write!(f, "{node}: ended by signal {SIGKILL}, started as pid {pid}, and so on")?;
             }
-            DeedKind::CrashLoopEnded { kills, others } => {
+            DeedKind::CrashLoopEnded { kills, others, spent } => {
                 write!(f, "{node}: {kills} times ended by signal {SIGKILL} and started again")?;
                 if *others > 0 {
                     write!(f, ", {others} times by itself")?;
+                }
+                if *spent {
+                    write!(f, ", as often as there may be in one loop, and ran on since")?;
                 }
                 return write!(f, ", runs as pid {pid}");
             }

@@ -3,6 +3,7 @@
 //! In: a root. Out: paths, [`RunInfo`], the plan. Never: the meaning of what a file says, or a path that leaves
 //! the folder: a folder copied elsewhere is the same folder.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,38 @@ pub struct RunInfo {
     /// The run whose plan it was to repeat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_of: Option<Origin>,
+    #[serde(default, skip_serializing_if = "NotStarted::is_nothing")]
+    pub not_started: NotStarted,
+}
+
+/// Operations whose time came in vain: of these the history has nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotStarted {
+    /// As many of their client as there may be were under way.
+    pub too_many: u64,
+    /// A fault kept them from every node that their client might have asked.
+    pub withheld: u64,
+}
+
+impl NotStarted {
+    pub fn is_nothing(&self) -> bool {
+        *self == NotStarted::default()
+    }
+}
+
+/// `12 since too many were under way, 3 withheld from all whom their client might ask`
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NotStarted { too_many, withheld } = self;
+        let told = [
+            (*too_many > 0).then(|| format!("{too_many} since too many were under way")),
+            (*withheld > 0).then(|| format!("{withheld} withheld from all whom their client might ask")),
+        ];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        f.write_str(if told.is_empty() { "none" } else { "" })?;
+        f.write_str(&told.join(", "))
+    }
 }
 
 /// Another run, wherever its folder may be now.
@@ -326,6 +359,7 @@ mod tests {
             silent: vec!["n2".into()],
             interrupted: false,
             replay_of: Some(Origin { folder: "quickstart-7".into(), started: "2024-05-06T07:00:00Z".into() }),
+            not_started: NotStarted { too_many: 5, withheld: 6 },
         }
     }
 

@@ -379,8 +379,8 @@ async fn outcome(cluster: &Cluster, node: &Node) -> Result<Option<Status>, Strin
     let deadline = Instant::now() + START_LIMIT;
     while Instant::now() < deadline {
         _ = cluster.status().await;
-        match node.starts().last() {
-            Some(start) if start.ending.is_some() => return Ok(start.ending.as_ref().map(|end| end.status)),
+        match node.last_start() {
+            Some(start) if start.ending.is_some() => return Ok(start.ending.map(|end| end.status)),
             Some(start) if start.answered => return Ok(None),
             _ => sleep(POLL).await,
         }

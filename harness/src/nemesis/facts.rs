@@ -1,10 +1,10 @@
 //! What is waited for: facts of nodes, seen in their evidence while they write it, and of clients, as they are recorded.
 //!
 //! In: lines of evidence, lines of the witness book, and waits. Out: to each wait the first fact that it was for, with
-//! the time at which it came about and the time at which it was seen. Never: a fact of before the wait began; any work
-//! for a plan that waits for none.
+//! the time at which it came about and the time at which it was seen, or why it can be seen no more. Never: a fact of
+//! before the wait began; any work for a plan that waits for none; a wait for nodes that are all followed no more.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,15 +61,13 @@ impl Facts {
         if wanted.is_empty() {
             return Ok(None);
         }
-        let memory = Arc::new(Mutex::new(Memory::of(&wanted)));
+        let names: Vec<String> = cluster.nodes().iter().map(|node| node.name().to_owned()).collect();
+        let memory = Arc::new(Mutex::new(Memory::of(&wanted, &names)));
         let (of_clients, of_nodes): (Vec<&Fact>, Vec<&Fact>) =
             wanted.iter().partition(|fact| is_of_clients(**fact));
         let follower = match of_nodes.is_empty() {
             true => None,
-            false => {
-                let names = cluster.nodes().iter().map(|node| node.name().to_owned()).collect();
-                Some(cluster.follow(Ear { names, memory: Arc::clone(&memory) })?)
-            }
+            false => Some(cluster.follow(Ear { names, memory: Arc::clone(&memory) })?),
         };
         let recorder = match (of_clients.is_empty(), recorder) {
             (true, _) => None,
@@ -89,20 +87,21 @@ impl Facts {
         Ok(Some(Facts { memory, recorder, _follower: follower }))
     }
 
-    /// The first one since `since_ns`. For ever, unless it is dropped before.
-    pub async fn wait(&self, fact: Fact, whose: Whose, since_ns: u64) -> Seen {
+    /// The first one since `since_ns`. For ever, unless it is dropped before. `Err`: of none whom it may be about can it be
+    /// seen any more, for this reason.
+    pub async fn wait(&self, fact: Fact, whose: Whose, since_ns: u64) -> Result<Seen, String> {
         let (tell, told) = oneshot::channel();
         locked(&self.memory).wait(fact, whose, since_ns, tell);
         match told.await {
-            Ok(seen) => seen,
+            Ok(told) => told,
             // Nobody forgets a wait that is still waited for.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Why facts of some nodes can be seen no more; empty while all can.
-    pub fn lost(&self) -> String {
-        locked(&self.memory).lost.join("; ")
+    /// Why this fact of some whom it may be about can be seen no more; None while it can of all of them.
+    pub fn lost(&self, fact: Fact, whose: &Whose) -> Option<String> {
+        (!is_of_clients(fact)).then(|| locked(&self.memory).told_of_lost(whose)).flatten()
     }
 }
 
@@ -166,7 +165,7 @@ impl Hear for Ear {
             News::File { .. } => {}
             News::Lost(why) => {
                 tracing::warn!("{name}: its facts are seen no more: {why}");
-                locked(&self.memory).lost.push(format!("{name} is followed no more: {why}"));
+                locked(&self.memory).lose(name, why);
             }
         }
         Ok(())
@@ -200,7 +199,10 @@ struct Memory {
     /// The highest of any node so far.
     term: u64,
     commit: u64,
-    lost: Vec<String>,
+    /// Whose facts there may be.
+    names: BTreeSet<String>,
+    /// Who is followed no more, and why.
+    lost: BTreeMap<String, String>,
 }
 
 struct Wait {
@@ -208,8 +210,10 @@ struct Wait {
     fact: Fact,
     whose: Whose,
     since_ns: u64,
-    tell: oneshot::Sender<Seen>,
+    tell: Tell,
 }
+
+type Tell = oneshot::Sender<Result<Seen, String>>;
 
 /// Commits are of one kind, however they are counted.
 fn kind(fact: Fact) -> Discriminant<Fact> {
@@ -220,9 +224,10 @@ fn kind(fact: Fact) -> Discriminant<Fact> {
 }
 
 impl Memory {
-    fn of(wanted: &[Fact]) -> Memory {
+    fn of(wanted: &[Fact], names: &[String]) -> Memory {
         let recent = wanted.iter().map(|fact| (kind(*fact), VecDeque::new())).collect();
-        Memory { recent, waits: Vec::new(), term: 0, commit: 0, lost: Vec::new() }
+        let names = names.iter().cloned().collect();
+        Memory { recent, waits: Vec::new(), term: 0, commit: 0, names, lost: BTreeMap::new() }
     }
 
     fn glimpse(&mut self, node: &str, Glimpse { t, act }: Glimpse) {
@@ -269,7 +274,7 @@ impl Memory {
         while place < self.waits.len() {
             if self.waits[place].is_for(&seen) {
                 let wait = self.waits.swap_remove(place);
-                let _ = wait.tell.send(seen.clone());
+                let _ = wait.tell.send(Ok(seen.clone()));
             } else {
                 place += 1;
             }
@@ -282,7 +287,7 @@ impl Memory {
         }
     }
 
-    fn wait(&mut self, fact: Fact, whose: Whose, since_ns: u64, tell: oneshot::Sender<Seen>) {
+    fn wait(&mut self, fact: Fact, whose: Whose, since_ns: u64, tell: Tell) {
         let fact = match fact {
             Fact::CommitMore(more) => Fact::Commit(self.commit.saturating_add(more)),
             fact => fact,
@@ -290,9 +295,37 @@ impl Memory {
         let wait = Wait { fact, whose, since_ns, tell };
         let recent = self.recent.get(&kind(fact));
         match recent.and_then(|recent| recent.iter().find(|seen| wait.is_for(seen))) {
-            Some(seen) => _ = wait.tell.send(seen.clone()),
-            None => self.waits.push(wait),
+            Some(seen) => _ = wait.tell.send(Ok(seen.clone())),
+            None => match self.vain(&wait) {
+                Some(why) => _ = wait.tell.send(Err(why)),
+                None => self.waits.push(wait),
+            },
         }
+    }
+
+    /// The node is followed no more, and who waits for nobody else need not wait.
+    fn lose(&mut self, node: &str, why: String) {
+        self.lost.entry(node.to_owned()).or_insert(why);
+        let (vain, waits): (Vec<Wait>, Vec<Wait>) =
+            std::mem::take(&mut self.waits).into_iter().partition(|wait| self.vain(wait).is_some());
+        self.waits = waits;
+        for wait in vain {
+            let why = self.told_of_lost(&wait.whose).unwrap_or_default();
+            let _ = wait.tell.send(Err(why));
+        }
+    }
+
+    /// Why nothing that it is for will ever be seen; None while it may be.
+    fn vain(&self, wait: &Wait) -> Option<String> {
+        let is_seen = |node: &String| wait.whose.may_be(node) && !self.lost.contains_key(node);
+        let may_come = is_of_clients(wait.fact) || self.names.iter().any(is_seen);
+        if may_come { None } else { self.told_of_lost(&wait.whose) }
+    }
+
+    fn told_of_lost(&self, whose: &Whose) -> Option<String> {
+        let lost = self.lost.iter().filter(|(node, _)| whose.may_be(node));
+        let told: Vec<_> = lost.map(|(node, why)| format!("{node} is followed no more: {why}")).collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 }
 
@@ -319,8 +352,11 @@ mod tests {
     use crate::history::NemesisProcess;
 
     fn memory(wanted: &[&str]) -> Memory {
-        Memory::of(&wanted.iter().map(|fact| fact.parse().unwrap()).collect::<Vec<_>>())
+        let wanted: Vec<_> = wanted.iter().map(|fact| fact.parse().unwrap()).collect();
+        Memory::of(&wanted, &["n1", "n2", "n3"].map(str::to_owned))
     }
+
+    type Told = oneshot::Receiver<Result<Seen, String>>;
 
     impl Memory {
         /// `n1 elected 5` and so on, at a time.
@@ -344,7 +380,7 @@ mod tests {
             self.glimpse(words[0], Glimpse { t, act });
         }
 
-        fn waits(&mut self, fact: &str, whose: Whose, since_ns: u64) -> oneshot::Receiver<Seen> {
+        fn waits(&mut self, fact: &str, whose: Whose, since_ns: u64) -> Told {
             let (tell, told) = oneshot::channel();
             self.wait(fact.parse().unwrap(), whose, since_ns, tell);
             told
@@ -352,8 +388,11 @@ mod tests {
     }
 
     /// What a wait was told, as the book has it.
-    fn told(wait: &mut oneshot::Receiver<Seen>) -> Option<String> {
-        wait.try_recv().ok().map(|seen| format!("{} at {}", seen.about(), seen.at_ns))
+    fn told(wait: &mut Told) -> Option<String> {
+        match wait.try_recv().ok()? {
+            Ok(seen) => Some(format!("{} at {}", seen.about(), seen.at_ns)),
+            Err(why) => Some(why),
+        }
     }
 
     fn names(names: &[&str]) -> BTreeSet<String> {
@@ -427,6 +466,32 @@ mod tests {
         memory.hears(3, "n3 elected 3");
         assert_eq!(told(&mut one), Some("n2 in term 2 at 2".into()));
         assert_eq!(told(&mut other), Some("n3 in term 3 at 3".into()));
+    }
+
+    #[test]
+    fn a_wait_for_nodes_that_are_all_followed_no_more_is_told_so_at_once() {
+        let mut memory = memory(&["elected", "write-ok"]);
+        memory.hears(1, "n1 elected 1");
+        let mut anyone = memory.waits("elected", Whose::Anyone, 2);
+        let mut one = memory.waits("elected", Whose::OneOf(names(&["n1"])), 2);
+        let mut other = memory.waits("elected", Whose::NoneOf(names(&["n2", "n3"])), 2);
+        let mut client = memory.waits("write-ok", Whose::OneOf(names(&["n1"])), 2);
+        memory.lose("n1", "its file is gone".to_owned());
+        memory.lose("n1", "again".to_owned());
+        let of_n1 = Some("n1 is followed no more: its file is gone".to_owned());
+        assert_eq!([told(&mut one), told(&mut other)], [of_n1.clone(), of_n1.clone()]);
+        // What was seen before is still known, and a wait that is begun later is told too.
+        let mut early = memory.waits("elected", Whose::OneOf(names(&["n1"])), 1);
+        assert_eq!(told(&mut early), Some("n1 in term 1 at 1".into()));
+        assert_eq!(told(&mut memory.waits("elected", Whose::OneOf(names(&["n1"])), 2)), of_n1);
+        // As long as one of those whom it may be about is followed, it may come; and clients are heard all the time.
+        memory.lose("n2", "no line".to_owned());
+        assert_eq!([told(&mut anyone), told(&mut client)], [None, None]);
+        assert_eq!(memory.told_of_lost(&Whose::OneOf(names(&["n3"]))), None);
+        memory.lose("n3", "no line".to_owned());
+        let all = told(&mut anyone).unwrap();
+        assert!(all.starts_with("n1 is followed no more: its file is gone; n2 "), "{all}");
+        assert_eq!(told(&mut client), None);
     }
 
     #[test]

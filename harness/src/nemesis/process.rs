@@ -14,7 +14,7 @@ use super::target::{Candidate, candidates, resolve};
 use super::{Aim, Doing, Struck, Told, Undo};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState, at_once};
 use crate::history::StrikeOutcome;
-use crate::scenario::{Manner, Target};
+use crate::scenario::{CRASHES_MAX, Manner, Target};
 
 /// How long a node that writes a snapshot is waited for.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ pub(super) fn crash_loop(aim: Aim) -> Doing<Struck> {
         // Nodes of one strike do not die in step.
         let mut numbers = ChaCha8Rng::seed_from_u64(draw);
         numbers.set_stream(number(&node));
-        node.crash_loop(up, numbers).await
+        node.crash_loop(up, CRASHES_MAX.into(), numbers).await
     });
     let undo = self::act(|node| async move { node.end_crash_loop().await });
     // Nobody else starts a node in a crash loop.
@@ -148,7 +148,7 @@ fn last_end(nodes: &[(u64, Arc<Node>)]) -> Option<u64> {
 /// file is what it was killed in.
 pub(super) async fn kill_snapshotting(aim: Aim, fault: Fault) -> Struck {
     let deadline = Instant::now() + WATCH_LIMIT;
-    let answers = |node: &Node| node.starts().last().is_some_and(|start| start.answered);
+    let answers = |node: &Node| node.last_start().is_some_and(|start| start.answered);
     while Instant::now() < deadline {
         for node in aim.cluster.nodes() {
             let seen = || aim.cluster.unfinished_snapshot(node.name());

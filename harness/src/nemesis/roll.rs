@@ -2,7 +2,8 @@
 //!
 //! In: nodes, by their target. Out: of each, the processes before and after, and that it has caught up; of an upgrade,
 //! the digest of the program that the new process runs. Never: a node stopped without which no majority of the voters
-//! would run, or a second one before the first has come back.
+//! would run, but of one or two, where the roll as a whole is told as time without a quorum; a second one before the
+//! first has come back.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::account::Breakage;
 use super::keep::Claim;
 use super::strike::Aim;
 use super::target::{candidates, resolve};
-use super::{Doing, Struck, Told};
+use super::{Doing, Struck, Told, Undo};
 use crate::cluster::{Cluster, Deed, GRACE, Node, NodeState};
 use crate::history::StrikeOutcome;
 use crate::system::mkraft::digest;
@@ -49,7 +50,13 @@ async fn roll_on(aim: Aim, next: Option<String>) -> Struck {
         Ok(names) => names,
         Err(reason) => return Struck::skipped(reason),
     };
-    let roll = Roll { cluster: aim.cluster, next, claim: aim.claim, stop: aim.stop };
+    let mut roll = Roll {
+        cluster: aim.cluster,
+        next,
+        claim: aim.claim,
+        stop: aim.stop,
+        not_spared: Breakage::default(),
+    };
     let (mut done, mut begun, mut trouble) = (Vec::new(), 0, None);
     for name in &names {
         match roll.node(name, &mut begun).await {
@@ -65,9 +72,19 @@ async fn roll_on(aim: Aim, next: Option<String>) -> Struck {
         (Some(_), 0) => StrikeOutcome::Skipped,
         (Some(_), _) => StrikeOutcome::Indeterminate,
     };
-    let nodes = names.into_iter().take(begun).collect();
+    let nodes: Vec<String> = names.into_iter().take(begun).collect();
     done.extend(trouble);
-    Struck { told: Told { nodes, outcome, detail: done.join("; ") }, undo: None }
+    let told = Told { nodes: nodes.clone(), outcome, detail: done.join("; ") };
+    let is_owed = outcome == StrikeOutcome::Installed && roll.not_spared != Breakage::default();
+    Struck { told, undo: is_owed.then(|| all_back(nodes)) }
+}
+
+/// Of a roll that left no quorum at times its own line says that none was whole, and the line of its heal, which comes at
+/// once, that one is again.
+fn all_back(nodes: Vec<String>) -> Undo {
+    let detail = "no quorum was whole while one of these was away; all are back".to_owned();
+    let told = Told { nodes, outcome: StrikeOutcome::Installed, detail };
+    Undo::new(move || async move { told })
 }
 
 struct Roll {
@@ -76,12 +93,15 @@ struct Roll {
     next: Option<String>,
     claim: Claim,
     stop: watch::Receiver<bool>,
+    /// The nodes without which there was no majority of the voters, while they were away.
+    not_spared: Breakage,
 }
 
 impl Roll {
     /// Counts in `begun` when something may have been done to it.
-    async fn node(&self, name: &str, begun: &mut usize) -> Result<String, String> {
-        let node = self.cluster.node(name);
+    async fn node(&mut self, name: &str, begun: &mut usize) -> Result<String, String> {
+        let cluster = Arc::clone(&self.cluster);
+        let node = cluster.node(name);
         let stopped = self.stopped(node, begun).await?;
         if self.next.is_some() {
             node.upgrade();
@@ -90,7 +110,10 @@ impl Roll {
         let started = node.start().await.map_err(|error| error.to_string())?;
         let (began, mut told) = (Instant::now(), format!("{stopped}; started as pid {}", started.pid));
         if let Some(next) = &self.next {
-            let runs = program_of(started.pid).await?;
+            let (pid, runs) = self.program(node, deadline).await.map_err(|why| format!("{told}; {why}"))?;
+            if pid != started.pid {
+                told += &format!(", ended by another fault, and started as pid {pid}");
+            }
             if runs != *next {
                 return Err(format!("{told}: runs a program with digest {runs}, and not {next}"));
             }
@@ -101,12 +124,19 @@ impl Roll {
         while let Some(why) = self.keeps_from_leaving(name, committed).await {
             self.wait(deadline, &why).await.map_err(|why| format!("{told}; {why}"))?;
         }
-        self.claim.release();
+        self.release();
         Ok(format!("{told}, had applied {committed} after {:.3} s", began.elapsed().as_secs_f64()))
     }
 
+    /// Nothing is broken at present; but of a roll that left no quorum the line that says so is still to be written.
+    fn release(&self) {
+        if self.not_spared == Breakage::default() {
+            self.claim.release();
+        }
+    }
+
     /// Waits until it may be stopped, and stops it.
-    async fn stopped(&self, node: &Node, begun: &mut usize) -> Result<Deed, String> {
+    async fn stopped(&mut self, node: &Node, begun: &mut usize) -> Result<Deed, String> {
         let deadline = Instant::now() + NODE_LIMIT;
         loop {
             let why = match self.keeps_from_stopping(node).await {
@@ -120,7 +150,7 @@ impl Roll {
                     }
                     // Another fault was quicker.
                     Err(error) if error.definite() => {
-                        self.claim.release();
+                        self.release();
                         error.to_string()
                     }
                     Err(error) => {
@@ -134,11 +164,34 @@ impl Roll {
     }
 
     /// Of three or more voters a quorum is left, which reaches each other; fewer have none to spare at any time.
-    async fn claims(&self, node: &Node) -> Result<(), String> {
-        let broken = Breakage::default().node(node.name());
-        match self.cluster.members().await.voters.len() {
-            0..3 => self.claim.breaks(broken),
-            _ => self.claim.spares_a_quorum(broken),
+    async fn claims(&mut self, node: &Node) -> Result<(), String> {
+        let broken = self.not_spared.clone().node(node.name());
+        let voters = self.cluster.members().await.voters;
+        if voters.len() >= 3 {
+            return self.claim.spares_a_quorum(broken);
+        }
+        self.claim.breaks(broken.clone())?;
+        if voters.contains(node.name()) {
+            self.not_spared = broken;
+        }
+        Ok(())
+    }
+
+    /// What its newest process runs, and its pid: another fault may have ended the one that was started here, and started
+    /// the next.
+    async fn program(&self, node: &Node, deadline: Instant) -> Result<(u32, String), String> {
+        let living = || node.last_start().filter(|start| start.ending.is_none()).map(|start| start.pid);
+        loop {
+            let why = match living() {
+                None => format!("is {:?}", node.state()),
+                Some(pid) => match program_of(pid).await {
+                    // Of a process that has ended since, it may be that of anybody.
+                    Ok(runs) if living() == Some(pid) => return Ok((pid, runs)),
+                    Ok(_) => format!("pid {pid} ended while its program was read"),
+                    Err(why) => why,
+                },
+            };
+            self.wait(deadline, &why).await?;
         }
     }
 
@@ -195,7 +248,7 @@ impl Roll {
 
 fn runs_next(node: &Node) -> bool {
     !matches!(node.state(), NodeState::Down | NodeState::Damaged)
-        && node.starts().last().is_some_and(|start| start.next)
+        && node.last_start().is_some_and(|start| start.next)
 }
 
 /// The digest of the program that a process runs, whatever its path says by now.

@@ -83,7 +83,10 @@ impl Script {
                     broken_off = Some(format!("step {number} was waiting before it: {reason}"));
                 }
                 Waited::LoadEnded if step.script.is_none() && step.on.is_none() => break,
-                Waited::LoadEnded => self.miss(number, &step, "the load ended first").await?,
+                Waited::LoadEnded => {
+                    let reason = self.and_lost("the load ended first".to_owned(), step.on);
+                    self.miss(number, &step, &reason).await?;
+                }
             }
             done_ns = monotonic_ns();
         }
@@ -133,14 +136,25 @@ impl Script {
         }
         tokio::select! {
             biased;
-            seen = facts.wait(watch.fact, whose, since_ns) => Waited::Due(Some(Seen { fact: watch.fact, ..seen })),
+            seen = facts.wait(watch.fact, whose, since_ns) => match seen {
+                Ok(seen) => Waited::Due(Some(Seen { fact: watch.fact, ..seen })),
+                Err(why) => Waited::Missed(format!("no {}{by} can be seen: {why}", watch.fact)),
+            },
             () = over => {
                 let waited = Duration::from_nanos(end.unwrap_or_default().saturating_sub(since_ns));
-                let lost = facts.lost();
-                let lost = if lost.is_empty() { lost } else { format!("; {lost}") };
-                Waited::Missed(format!("no {}{by} came within {waited:?}{lost}", watch.fact))
+                let missed = format!("no {}{by} came within {waited:?}", watch.fact);
+                Waited::Missed(self.and_lost(missed, Some(*watch)))
             }
             _ = stop.wait_for(|stop| *stop) => Waited::LoadEnded,
+        }
+    }
+
+    /// The reason, and of whom the fact may have come unseen.
+    fn and_lost(&self, reason: String, watch: Option<Watch>) -> String {
+        let lost = || self.nemesis.facts.as_ref()?.lost(watch?.fact, &self.whose(watch?.by).ok()?);
+        match lost() {
+            None => reason,
+            Some(lost) => format!("{reason}; {lost}"),
         }
     }
 

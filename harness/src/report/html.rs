@@ -145,6 +145,9 @@ fn numbers(results: &Results) -> Markup {
                 }
             }
         }
+        @if !numbers.not_started.is_nothing() {
+            p.faint { "Operations that were not started: " (numbers.not_started) "." }
+        }
         @if !numbers.faults.is_empty() { (faults(numbers)) }
         p.faint {
             "Leader changes: " (numbers.leader_changes) "."

@@ -309,6 +309,9 @@ impl Page {
         for (f, Counts { ok, fail, info }) in &numbers.functions {
             self.line(&format!("  {f:12} {ok:>9} {fail:>9} {info:>9}"));
         }
+        if !numbers.not_started.is_nothing() {
+            self.hanging("  not started: ", 4, &numbers.not_started.to_string());
+        }
         if !numbers.faults.is_empty() {
             self.line(FAULTS);
             for (kind, Strikes { planned, installed, skipped, indeterminate }) in &numbers.faults {

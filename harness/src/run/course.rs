@@ -15,6 +15,7 @@ use super::Run;
 use super::progress::{Phase, Progress, View};
 use super::ready::ready;
 use crate::cluster::{Cluster, Leader};
+use crate::history::folder::NotStarted;
 use crate::history::{NemesisProcess, Op, OpType, Process, Recorder, StrikeOutcome, monotonic_ns};
 use crate::nemesis::{self, Book, BookError, Left, Means};
 use crate::scenario::Plan;
@@ -41,6 +42,7 @@ pub struct Course {
     pub load_began_ns: Option<u64>,
     pub load_ended_ns: Option<u64>,
     pub last_heal_ns: Option<u64>,
+    pub not_started: NotStarted,
     /// Nodes that did not answer when the time to recover was over.
     pub silent: Vec<String>,
     failures: Vec<String>,
@@ -174,8 +176,9 @@ impl Stage<'_> {
             course.notes.push(format!("not read at the end, though tried: {}", unread.join(", ")));
         }
         let load = self.load.snapshot();
-        if load.shed > 0 {
-            course.notes.push(format!("{} operations were not started: too many were under way", load.shed));
+        course.not_started = NotStarted { too_many: load.shed, withheld: load.withheld };
+        if !course.not_started.is_nothing() {
+            course.notes.push(format!("operations that were not started: {}", course.not_started));
         }
         if let Some(trouble) = self.load.trouble() {
             course.fail(trouble.to_owned());

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::fields::Fields;
-use super::manner::Term;
+use super::manner::{CRASHES_MAX, Term};
 use super::problem::{Problem, one_of};
 use super::rules::Scope;
 use super::schedule::MILLISECOND;
@@ -65,7 +65,25 @@ pub(super) fn read(fields: &mut Fields, here: Range<usize>, unsaid: Unsaid, scop
         true => fields.read("draw", |leaf| leaf.whole(0..=u64::MAX).map(Some)).or(None)?.value,
         false => None,
     };
-    Some(Fault { kind: form.kind, target: target?, manner: manner?, hold: hold?, draw })
+    let fault = Fault { kind: form.kind, target: target?, manner: manner?, hold: hold?, draw };
+    crashes_seldom(fields, &fault).then_some(fault)
+}
+
+/// What is taken from a plan, and has its draw, is let be: no loop goes on for longer.
+fn crashes_seldom(fields: &mut Fields, fault: &Fault) -> bool {
+    let (Manner::CrashLoop { up }, Some(hold), None) = (fault.manner, fault.hold, fault.draw) else {
+        return true;
+    };
+    if hold <= up * CRASHES_MAX {
+        return true;
+    }
+    let least = Duration::from_millis(hold.as_millis().div_ceil(u128::from(CRASHES_MAX)) as u64);
+    let place = ["up", "for", "crash-loop"].into_iter().find_map(|key| fields.node(key));
+    let place = place.map(|(key, _)| key.span.clone()).unwrap_or_default();
+    let problem = Problem::at(place, format!("more than {CRASHES_MAX} kills in one crash loop"));
+    let least = humantime::format_duration(least);
+    fields.problem(problem.label(format!("expected `up: {least}` or more, or a shorter `for`")));
+    false
 }
 
 fn form(fields: &mut Fields, here: Range<usize>) -> Option<&'static FaultForm> {

@@ -20,6 +20,8 @@ pub(super) const SPREAD_MAX: u32 = 90;
 pub(super) const RATE_MAX: u64 = 1 << 30;
 /// A node makes some hundred calls a second.
 const NTH_MAX: u32 = 10_000;
+/// Kills of one node in one crash loop: each leaves a start to be remembered, and a file of evidence.
+pub const CRASHES_MAX: u32 = 1_000;
 /// Of a clock.
 const JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const DRIFT_MAX: u32 = 10_000;

@@ -38,7 +38,9 @@ pub use fact::{By, Fact, UnknownBy, UnknownFact, Watch};
 pub use kinds::{Append, Bank, Counter, Lock, Particular, Register, Set, WorkloadKind};
 pub use limits::{ANY, Limits};
 pub use links::{Links, Shape, Side, UnknownLinks};
-pub use manner::{Clocks, Direction, DiskCall, Distribution, Healing, Manner, Ops, Part, Stored};
+pub use manner::{
+    CRASHES_MAX, Clocks, Direction, DiskCall, Distribution, Healing, Manner, Ops, Part, Stored,
+};
 pub use name::{Name, UnknownName};
 pub use needs::Need;
 pub use plan::{Plan, PlanError};

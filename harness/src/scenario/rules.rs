@@ -22,6 +22,8 @@ pub(super) const WEIGHT_MAX: u32 = 1_000_000;
 const STRIKES_ALL_MAX: u64 = 10_000;
 /// The same of what is pinned: a plan has more of that than its rules in the mean, and it is still a plan.
 const PINNED_ALL_MAX: u64 = 10 * STRIKES_ALL_MAX;
+/// Of all rules together, each time that one comes, with strikes in it or without.
+const PHASES_ALL_MAX: u64 = 10_000;
 
 /// What a choice has beside its fault.
 pub(super) const CHOICE: Section = Section { name: "`any`", keys: &["weight"] };
@@ -73,8 +75,14 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// What is wrong, and what was expected, when `rules` strike more often than a load so long should see.
+/// What is wrong, and what was expected, when `rules` strike more often than a load so long should see, or have more
+/// phases.
 pub(super) fn too_many(rules: &[Rule], duration: Duration) -> Option<(String, String)> {
+    let phases = rules.iter().map(Rule::phases).fold(0, u64::saturating_add);
+    if phases > PHASES_ALL_MAX {
+        let title = format!("{phases} phases of all lines together, each time that one comes");
+        return Some((title, format!("expected {PHASES_ALL_MAX} at most")));
+    }
     let Strikes { drawn, pinned } = rules.iter().map(|rule| rule.strikes_mean(duration)).sum();
     let (title, most) = match (drawn > STRIKES_ALL_MAX, pinned > PINNED_ALL_MAX) {
         (true, _) => (format!("about {drawn} strikes of all faults together"), STRIKES_ALL_MAX),
@@ -355,6 +363,13 @@ impl Choice {
 }
 
 impl Rule {
+    /// How many phases it comes to, those within phases too.
+    fn phases(&self) -> u64 {
+        let Rule::Phases(Phases { phases, times, .. }) = self else { return 0 };
+        let of = |phase: &Phase| phase.parallel.iter().map(Rule::phases).fold(1, u64::saturating_add);
+        phases.iter().map(of).fold(0, u64::saturating_add).saturating_mul(u64::from(*times))
+    }
+
     /// How many strikes it comes to in a load or a phase so long.
     fn strikes_mean(&self, duration: Duration) -> Strikes {
         match self {

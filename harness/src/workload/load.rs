@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::ask::Nodes;
 use super::generator::{Draw, Generator};
 use super::kinds;
+use super::late::Lateness;
 use super::lore::Lore;
 use super::operation::{FollowUp, Kind};
 use super::route::Route;
@@ -34,6 +35,8 @@ pub struct Counters {
     pub(super) withheld: AtomicU64,
     /// When the newest write that has succeeded was invoked.
     write_began_ns: AtomicU64,
+    /// Of all that were started by a schedule.
+    pub(super) late: Lateness,
 }
 
 /// [`Counters`] at one moment.
@@ -115,6 +118,11 @@ impl Load {
 
     pub fn snapshot(&self) -> Snapshot {
         self.yard.counters.snapshot()
+    }
+
+    /// By how much operations were invoked after their time.
+    pub fn late(&self) -> &Lateness {
+        &self.yard.counters.late
     }
 
     /// True when a write has succeeded that was invoked after this time (CLOCK_MONOTONIC).

@@ -7,6 +7,7 @@ mod ask;
 mod generator;
 mod kinds;
 mod last_reads;
+mod late;
 mod load;
 mod lore;
 mod operation;
@@ -16,6 +17,7 @@ mod set_up;
 mod text;
 mod user;
 
+pub use late::Lateness;
 pub use load::{Counters, Load, Snapshot};
 
 #[cfg(test)]

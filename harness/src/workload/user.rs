@@ -28,6 +28,8 @@ pub struct Process {
     number: u64,
     /// Opened before the first write.
     session: Option<Session>,
+    /// When its next operation was to be invoked, where a schedule says so.
+    due: Option<Instant>,
 }
 
 struct Session {
@@ -68,7 +70,8 @@ async fn live_open(yard: Arc<Yard>, route: Route, generator: Generator, stopped:
             yard.counters.shed.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let process = idle.pop().unwrap_or_else(|| yard.new_process());
+        let mut process = idle.pop().unwrap_or_else(|| yard.new_process());
+        process.due = Some(at);
         under_way.spawn(operate(yard.clone(), route, process, arrival));
     }
     while let Some(ended) = under_way.join_next().await {
@@ -178,6 +181,9 @@ pub async fn perform(
     }
     let invoke = invocation(process, operation, ticket);
     let began = yard.record(invoke.clone());
+    if let Some(due) = process.due.take() {
+        yard.counters.late.note(due.elapsed());
+    }
     let (end, node) = converse(yard, route, process, operation, ticket, draw).await;
     let op = Op { node: node.map(|node| yard.nodes.name(node).to_owned()), ..invoke };
     let op = match end {
@@ -239,7 +245,7 @@ async fn converse(
 
 impl Process {
     pub fn new(number: u64) -> Process {
-        Process { number, session: None }
+        Process { number, session: None, due: None }
     }
 
     /// Goes on under another number, in the same session: what is open there can then no longer take effect once a

@@ -105,6 +105,7 @@ impl Fakes {
             };
             let incoming =
                 tonic::transport::server::TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let incoming = incoming.with_nodelay(Some(true));
             fakes.addresses.push((format!("n{}", number + 1), incoming.local_addr().unwrap()));
             fakes.nodes.push(fake.clone());
             let server = tonic::transport::Server::builder().add_service(KvServer::new(fake));

@@ -59,7 +59,7 @@ impl Scene {
     pub async fn serves(&self) {
         let all_answer = || async {
             let status = self.cluster.status().await;
-            status.len() == 3
+            status.len() == self.cluster.nodes().len()
                 && status.values().all(|status| status.as_ref().is_ok_and(|status| status.applied > 0))
         };
         let deadline = Instant::now() + DEADLINE;

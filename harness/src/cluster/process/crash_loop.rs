@@ -1,8 +1,8 @@
 //! A node that is killed and started again and again.
 //!
-//! In: how long it stays up, about, and the numbers that draw it. Out: a [`Deed`] once it was killed and started for
-//! the first time, and another when it runs again and stays up. Never: a kill that counts without its end by SIGKILL
-//! having been seen; an act of anybody else on the node meanwhile.
+//! In: how long it stays up, about, how often it may be killed, and the numbers that draw it. Out: a [`Deed`] once it was
+//! killed and started for the first time, and another when it runs again and stays up. Never: a kill that counts without
+//! its end by SIGKILL having been seen; an act of anybody else on the node meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,20 @@ struct Tally {
     kills: u64,
     /// The node was down already when it was to be killed: an unasked end, which is a finding of its own.
     others: u64,
+    /// It was started as often as it may be, and has run on since.
+    spent: bool,
     /// Why it did not go on.
     trouble: Option<String>,
 }
 
 impl Node {
-    /// Kills it and starts it again at once; then again after each half to one and a half of `up`.
-    pub async fn crash_loop(self: &Arc<Self>, up: Duration, numbers: ChaCha8Rng) -> Result<Deed, ActError> {
+    /// Kills it and starts it again at once; then again after each half to one and a half of `up`, `most` times in all.
+    pub async fn crash_loop(
+        self: &Arc<Self>,
+        up: Duration,
+        most: u64,
+        numbers: ChaCha8Rng,
+    ) -> Result<Deed, ActError> {
         let began = Instant::now();
         let mut looping = self.looping.lock().await;
         let hand = self.hand.lock().await;
@@ -41,7 +48,7 @@ impl Node {
         let started = self.start_held(&hand).await.map_err(|error| self.left_down(&error))?;
         self.life.send_modify(|life| life.looping = true);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(go_on(Arc::clone(self), up, numbers, stopped));
+        let task = tokio::spawn(go_on(Arc::clone(self), up, most, numbers, stopped));
         *looping = Some(Looping { stop, task });
         Ok(Deed { kind: DeedKind::CrashLooped, took: began.elapsed(), ..started })
     }
@@ -64,8 +71,8 @@ impl Node {
         }
         let child = self.child(&[NodeState::Running])?;
         match tally {
-            Tally { kills, others, trouble: None } => {
-                Ok(self.deed(&child, DeedKind::CrashLoopEnded { kills, others }, began))
+            Tally { kills, others, spent, trouble: None } => {
+                Ok(self.deed(&child, DeedKind::CrashLoopEnded { kills, others, spent }, began))
             }
             Tally { trouble: Some(trouble), kills, .. } => {
                 Err(self.unproven(&child, format!("killed {kills} times, then {trouble}")))
@@ -83,12 +90,18 @@ impl Node {
 async fn go_on(
     node: Arc<Node>,
     up: Duration,
+    most: u64,
     mut numbers: ChaCha8Rng,
     mut stop: watch::Receiver<bool>,
 ) -> Tally {
     // The first kill was done by who began this.
     let mut tally = Tally { kills: 1, ..Tally::default() };
     loop {
+        if tally.kills + tally.others >= most {
+            tally.spent = true;
+            let _ = stop.wait_for(|stop| *stop).await;
+            return tally;
+        }
         let next = sleep(up.mul_f64(numbers.random_range(0.5..1.5)));
         tokio::select! {
             biased;

@@ -164,7 +164,7 @@ impl Node {
             sleep(EFFECT_POLL).await;
             look = self.look().await?;
         }
-        let (pid, start) = (self.starts().last().map_or(0, |start| start.pid), self.start_count());
+        let (pid, start) = (self.last_start().map_or(0, |start| start.pid), self.start_count());
         let met = trouble.met(&look).saturating_sub(before);
         let kind = DeedKind::DiskHealed { trouble, met, waiting: look.waiting };
         Ok(Deed { node: self.name.clone(), pid, start, kind, took: began.elapsed() })

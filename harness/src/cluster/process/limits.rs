@@ -82,9 +82,9 @@ impl Node {
         let seen = timeout(EFFECT_LIMIT, life.wait_for(|life| life.limits.out_of_memory >= kills)).await;
         drop(seen.ok());
         self.life.send_modify(|life| (life.limits.memory, life.limits.out_of_memory) = (None, 0));
-        let ended = |ending: &Ending| ending.order == Some(Order::OutOfMemory);
+        let ended = |ending: Ending| ending.order == Some(Order::OutOfMemory);
         let is_down = self.life.borrow().state == NodeState::Down;
-        if is_down && self.starts().last().and_then(|start| start.ending.as_ref()).is_some_and(ended) {
+        if is_down && self.last_start().and_then(|start| start.ending).is_some_and(ended) {
             self.start_held(&hand).await?;
         }
         Ok(self.deed_of_last(DeedKind::MuchMemory { kills }, began))
@@ -163,7 +163,7 @@ impl Node {
     }
 
     fn deed_of_last(&self, kind: DeedKind, began: Instant) -> Deed {
-        let pid = self.starts().last().map_or(0, |start| start.pid);
+        let pid = self.last_start().map_or(0, |start| start.pid);
         Deed { node: self.name.clone(), pid, start: self.start_count(), kind, took: began.elapsed() }
     }
 }
