@@ -21,6 +21,8 @@ use super::store::FolderStore;
 
 /// How long a loss of power waits for the dead to let go of their files.
 const DEAD_LIMIT: Duration = Duration::from_secs(5);
+/// How long the end waits for calls that are being made; the harness waits for the end a little longer.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// A call, to be made or refused.
 type Deed = Box<dyn FnOnce(&Drive, Turn) + Send>;
@@ -218,13 +220,19 @@ impl Drive {
             let wait = self.changed.wait_timeout(state, left.max(Duration::from_millis(1)));
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let lost = state.model.lose_power(draw)?;
+        let lost = state.model.lose_power(draw);
+        // Whatever came of it: a disk without power would fail all that is done to it for ever.
         state.handles.clear();
+        state.power = true;
+        if lost.is_err() {
+            // What is left of a part of its files is not what they held.
+            state.ledger.give_up("a loss of power failed");
+        }
+        let lost = lost?;
         state.power_losses += 1;
         let call = (state.next_number(), begin);
         state.ledger.note(call, Act::PowerLoss { draw }, now());
         state.ledger.flush();
-        state.power = true;
         Ok(lost)
     }
 
@@ -233,8 +241,20 @@ impl Drive {
         self.cut_off();
         let mut state = self.lock();
         state.over = true;
-        state.ledger.flush();
         self.changed.notify_all();
+        let deadline = Instant::now() + END_LIMIT;
+        while state.under_way > 0 && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait = self.changed.wait_timeout(state, left);
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match state.under_way {
+            0 => {
+                let number = state.next_number();
+                state.ledger.end(number, now());
+            }
+            calls => state.ledger.give_up(&format!("{calls} calls are still being made")),
+        }
     }
 
     pub fn look(&self) -> Look {
@@ -254,6 +274,7 @@ impl Drive {
             open: state.handles.len() as u64,
             unsynced: state.model.unsynced(),
             allocated_bytes: state.model.allocated_blocks() * BLOCK_BYTES,
+            store: state.model.store.failures(),
             ledger: state.ledger.kept(),
         }
     }
@@ -494,7 +515,7 @@ impl Drive {
 
         let mut state = self.lock();
         if let Err(error) = synced {
-            eprintln!("mkraft-harness disk: the machine's disk failed to sync inode {inode}: {error}");
+            state.model.store.failed("sync", inode, &error);
             state.model.forsake(inode, through);
             state.done(begin, Act::Sync { inode, through, failed: true });
             return Err(Errno::EIO);
@@ -571,3 +592,6 @@ fn wall() -> u64 {
 }
 
 const _: () = assert!(ROOT.0 == 1, "the kernel calls the root 1");
+
+#[cfg(test)]
+mod tests;
