@@ -1,5 +1,6 @@
 use super::*;
 use crate::disk::ledger::{Cut, Ledger};
+use crate::disk::model::New;
 use crate::disk::orders::StoreFailures;
 
 /// A drive without a mount, and its store.
