@@ -11,7 +11,7 @@ use std::time::Duration;
 use mkraft_harness::cluster::{Cluster, Layout, Leader, NodeState, Wiring};
 use mkraft_harness::history::{OpType, Strike, StrikeOutcome};
 use mkraft_harness::nemesis::{self, Book, Left, Means};
-use mkraft_harness::scenario::{FaultKind, Manner, Plan, Step};
+use mkraft_harness::scenario::{FaultKind, Manner, Plan, Scenario, Step};
 use mkraft_harness::system::operator::Members;
 use mkraft_harness::system::{Mkraft, Settings};
 use tempfile::TempDir;
@@ -42,6 +42,31 @@ async fn scene() -> Scene {
     let scene = Scene { _folder: folder, cluster };
     scene.leader().await;
     scene
+}
+
+/// And what was written into it.
+fn book() -> (Arc<Mutex<Lines>>, Book) {
+    let told: Arc<Mutex<Lines>> = Arc::default();
+    let lines = Arc::clone(&told);
+    let book: Book = Arc::new(move |kind, f, strike| {
+        lines.lock().unwrap().push((kind, f.to_string(), strike));
+        Ok(())
+    });
+    (told, book)
+}
+
+/// What came of undoing each step, in order.
+fn healed(told: &Mutex<Lines>) -> Vec<Strike> {
+    let lines = told.lock().unwrap().clone();
+    let heals = lines.into_iter().filter(|(kind, f, _)| *kind == OpType::Info && f == "heal");
+    heals.map(|(_, _, heal)| heal).filter(|heal| heal.step.is_some()).collect()
+}
+
+fn plan(faults: &[&str]) -> Plan {
+    let head = "# A test.\nname: test\nduration: 2h\ncluster: { spares: 2 }\nworkload: { kind: register }\nfaults:\n";
+    let rules: String = faults.iter().map(|fault| format!("  - {{ {fault} }}\n")).collect();
+    let scenario = Scenario::parse("test.yaml", &format!("{head}{rules}"));
+    Plan::of(&scenario.unwrap_or_else(|error| panic!("{error}")), 7)
 }
 
 impl Scene {
@@ -156,14 +181,7 @@ async fn who_was_added_when_the_run_ends_is_removed_by_the_last_heal() {
     let (lines, left) = scene.strike(FaultKind::Add, "n5", 2).await;
     assert_eq!((lines.len(), left.len()), (2, 1), "{lines:?}");
     assert!(scene.voters().await.contains("n5"));
-    let told: Arc<Mutex<Lines>> = Arc::default();
-    let book: Book = {
-        let told = Arc::clone(&told);
-        Arc::new(move |kind, f, strike| {
-            told.lock().unwrap().push((kind, f.to_string(), strike));
-            Ok(())
-        })
-    };
+    let (told, book) = book();
     nemesis::heal_all(&Means::new(Arc::clone(&scene.cluster), book), left).await.unwrap();
     assert_eq!(scene.voters().await, Members::first(3).voters);
     let told = told.lock().unwrap().clone();
@@ -172,6 +190,55 @@ async fn who_was_added_when_the_run_ends_is_removed_by_the_last_heal() {
     let heals = [(invoke, None), (info, None), (invoke, Some(0)), (info, Some(0))];
     assert_eq!(steps, heals.map(|(kind, step)| (kind, "heal", step)));
     assert_eq!(told[3].2.outcome, Some(StrikeOutcome::Installed), "{told:?}");
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_keep_from_being_undone_is_left_to_the_end_of_the_run() {
+    let scene = scene().await;
+    let (told, book) = book();
+    let means = Means::new(Arc::clone(&scene.cluster), book);
+    let plan = plan(&["steps: [{ name: came, add: n4 }, { remove: n1 }, { remove: n2 }, { heal: came }]"]);
+    let (_stop, stopped) = watch::channel(false);
+    let run = nemesis::run(&plan, Instant::now(), &means, stopped);
+    let left = tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap();
+    nemesis::heal_all(&means, left).await.unwrap();
+    assert_eq!(scene.voters().await, Members::first(3).voters);
+    let (done, skipped) = (Some(StrikeOutcome::Installed), Some(StrikeOutcome::Skipped));
+    let heals = [(0, skipped), (1, done), (2, done), (0, done)].map(|(step, outcome)| (Some(step), outcome));
+    let healed = healed(&told);
+    assert_eq!(healed.iter().map(|heal| (heal.step, heal.outcome)).collect::<Vec<_>>(), heals, "{healed:#?}");
+    assert_eq!(healed[0].detail, "n4: not undone: without n4 fewer than 2 would vote");
+    drop(means);
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_run_undoes_the_newest_change_first() {
+    let scene = scene().await;
+    let (told, book) = book();
+    let means = Means::new(Arc::clone(&scene.cluster), book);
+    let faults =
+        ["at: 0s, add: n4, for: 1h", "at: 200ms, remove: n1, for: 1h", "at: 400ms, remove: n2, for: 1h"];
+    let plan = plan(&faults);
+    let (stop, stopped) = watch::channel(false);
+    let run = nemesis::run(&plan, Instant::now(), &means, stopped);
+    let changed = async {
+        let changed = |lines: &Lines| lines.iter().filter(|(kind, ..)| *kind == OpType::Info).count() == 3;
+        while !changed(&told.lock().unwrap()) {
+            sleep(POLL).await;
+        }
+        stop.send_replace(true);
+    };
+    let run = tokio::time::timeout(DEADLINE, async { tokio::join!(run, changed).0 });
+    let left = run.await.unwrap().unwrap();
+    assert_eq!(scene.voters().await, ["n3".to_owned(), "n4".to_owned()].into());
+    nemesis::heal_all(&means, left).await.unwrap();
+    assert_eq!(scene.voters().await, Members::first(3).voters);
+    let healed = healed(&told);
+    let outcomes: Vec<_> = healed.iter().map(|heal| (heal.step, heal.outcome)).collect();
+    assert_eq!(outcomes, [2, 1, 0].map(|step| (Some(step), Some(StrikeOutcome::Installed))), "{healed:#?}");
+    drop(means);
     scene.close().await;
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::target::{Candidate, candidates, resolve};
-use super::{Aim, Doing, Struck, Told};
+use super::{Aim, Doing, Struck, Told, Undo};
 use crate::cluster::{Change, Clock, Cluster, Dial, NodeState};
 use crate::history::StrikeOutcome;
 use crate::scenario::{Clocks, Direction, Manner};
@@ -105,13 +105,11 @@ async fn strike(
     aim.mark.done();
     let told = hear(&aim.cluster, changed).await;
     let cluster = Arc::clone(&aim.cluster);
-    let undo = move || -> Doing<Told> {
-        Box::pin(async move {
-            let changed = change(&cluster, &names, dials, &undo);
-            hear(&cluster, changed).await
-        })
-    };
-    Struck { told, undo: Some(Box::new(undo)) }
+    let undo = Undo::new(move || async move {
+        let changed = change(&cluster, &names, dials, &undo);
+        hear(&cluster, changed).await
+    });
+    Struck { told, undo: Some(undo) }
 }
 
 fn change(cluster: &Cluster, names: &[String], dials: &[Dial], act: &impl Act) -> Vec<Changed> {

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::account::Breakage;
 use super::target::{candidates, resolve};
-use super::{Aim, Doing, Struck, Told};
+use super::{Aim, Doing, Struck, Told, Undo};
 use crate::cluster::{Cluster, Node, NodeState, Status, at_once};
 use crate::history::StrikeOutcome;
 use crate::scenario::{self, Manner};
@@ -162,7 +162,7 @@ async fn strike(aim: Aim, how: How) -> Struck {
         return Struck { told, undo: None };
     }
     let cluster = Arc::clone(&aim.cluster);
-    Struck { told, undo: Some(Box::new(move || Box::pin(undo(cluster, wounded)))) }
+    Struck { told, undo: Some(Undo::new(move || undo(cluster, wounded))) }
 }
 
 /// Why a node was not hurt.

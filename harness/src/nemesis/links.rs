@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::ways::{ACT_LIMIT, Harm, Ways, reset_all, within};
-use super::{Aim, Doing, Struck, Told, Undo};
+use super::{Aim, Doing, Struck, Told};
 use crate::cluster::{self, Cluster, Delay, Direction, End, Link, Rule};
 use crate::scenario::{Distribution, Healing, Links, Manner};
 
@@ -41,10 +41,7 @@ pub(super) fn cut(aim: Aim<Bond>) -> Doing<Struck> {
         ways.show(|| ways.held() > 0).await;
         let (held, since) = (ways.held(), ways.passed() - passed);
         let detail = format!("{}: cut, {since} bytes passed since and {held} wait", ways.told());
-        let undo = |ways: Ways| -> Undo {
-            Box::new(move || Box::pin(async move { ways.healed(heal, Some(passed)).await }))
-        };
-        ways.struck(since == 0, detail, undo)
+        ways.struck(since == 0, detail, move |ways| ways.healed(heal, Some(passed)))
     })
 }
 
@@ -66,15 +63,11 @@ pub(super) fn flaky(aim: Aim<Bond>) -> Doing<Struck> {
         within(3 * flap + ACT_LIMIT, || cuts.load(Ordering::Relaxed) > 0).await;
         let seen = cuts.load(Ordering::Relaxed);
         let detail = format!("{}: cut and healed in turn, {seen} cuts so far", ways.told());
-        let undo = |ways: Ways| -> Undo {
-            Box::new(move || {
-                Box::pin(async move {
-                    flapping.shutdown().await;
-                    let told = ways.healed(heal, None).await;
-                    let detail = format!("{}; cut {} times", told.detail, cuts.load(Ordering::Relaxed));
-                    Told { detail, ..told }
-                })
-            })
+        let undo = move |ways: Ways| async move {
+            flapping.shutdown().await;
+            let told = ways.healed(heal, None).await;
+            let detail = format!("{}; cut {} times", told.detail, cuts.load(Ordering::Relaxed));
+            Told { detail, ..told }
         };
         ways.struck(seen > 0, detail, undo)
     })
@@ -111,11 +104,8 @@ pub(super) fn slow(aim: Aim<Bond>) -> Doing<Struck> {
         let since = ways.passed() - passed;
         let detail =
             format!("{}: {}; {since} bytes passed since, {most} waited", ways.told(), slowness(manner));
-        let undo = |ways: Ways| -> Undo {
-            Box::new(move || Box::pin(async move { ways.healed(Healing::Deliver, None).await }))
-        };
         let ruled = ways.are_ruled();
-        ways.struck(ruled, detail, undo)
+        ways.struck(ruled, detail, |ways| ways.healed(Healing::Deliver, None))
     })
 }
 
@@ -159,8 +149,7 @@ pub(super) fn reset(aim: Aim<Bond>) -> Doing<Struck> {
         }
         let (reset, gone) = reset_all(&links).await;
         let detail = format!("{}: {reset} connections reset", ways.told());
-        let struck = ways.struck(gone, detail, |_| -> Undo { Box::new(|| unreachable!("it is over")) });
-        Struck { undo: None, ..struck }
+        Struck { told: ways.result(gone, detail), undo: None }
     })
 }
 
@@ -182,18 +171,14 @@ pub(super) fn refuse(aim: Aim<Bond>) -> Doing<Struck> {
             refuse &= link.refuses().await;
         }
         let detail = format!("{}: {reset} connections reset, and new ones refused", ways.told());
-        let undo = |ways: Ways| -> Undo {
-            Box::new(move || {
-                Box::pin(async move {
-                    let links = ways.opened();
-                    for link in &links {
-                        link.admit(fault);
-                    }
-                    let open = || links.iter().all(|link| link.listens() || link.is_refusing());
-                    let open = within(ACT_LIMIT, open).await;
-                    ways.result(open, format!("{}: can be connected to", ways.told()))
-                })
-            })
+        let undo = move |ways: Ways| async move {
+            let links = ways.opened();
+            for link in &links {
+                link.admit(fault);
+            }
+            let open = || links.iter().all(|link| link.listens() || link.is_refusing());
+            let open = within(ACT_LIMIT, open).await;
+            ways.result(open, format!("{}: can be connected to", ways.told()))
         };
         ways.struck(refuse, detail, undo)
     })
@@ -221,24 +206,16 @@ pub(super) fn half_open(aim: Aim<Bond>) -> Doing<Struck> {
         };
         let done = within(ACT_LIMIT, || ends.iter().all(is_half)).await;
         let detail = format!("{}: {count} connections ended, and the one side not told", ways.told());
-        let undo = |ways: Ways| -> Undo {
-            Box::new(move || {
-                Box::pin(async move {
-                    let halves = |ways: &Ways| -> usize {
-                        ways.links().iter().map(|(link, _)| link.half_open().len()).sum()
-                    };
-                    let believed = halves(&ways);
-                    for (link, _) in ways.links() {
-                        link.reset_half_open();
-                    }
-                    let gone = within(ACT_LIMIT, || halves(&ways) == 0).await;
-                    let told = ways.told();
-                    ways.result(
-                        gone,
-                        format!("{told}: {believed} were still believed to stand, and are told"),
-                    )
-                })
-            })
+        let undo = |ways: Ways| async move {
+            let halves =
+                |ways: &Ways| -> usize { ways.links().iter().map(|(link, _)| link.half_open().len()).sum() };
+            let believed = halves(&ways);
+            for (link, _) in ways.links() {
+                link.reset_half_open();
+            }
+            let gone = within(ACT_LIMIT, || halves(&ways) == 0).await;
+            let told = ways.told();
+            ways.result(gone, format!("{told}: {believed} were still believed to stand, and are told"))
         };
         ways.struck(done, detail, undo)
     })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::account::Breakage;
 use super::keep::Claim;
 use super::target::{candidates, resolve};
-use super::{Aim, Doing, Struck, Told, Undo};
+use super::{Aim, Doing, Struck, Told, Undo, Undone};
 use crate::cluster::{Cluster, NodeState, Refused};
 use crate::history::StrikeOutcome;
 use crate::scenario::Target;
@@ -56,9 +56,7 @@ pub(super) fn remove(aim: Aim) -> Doing<Struck> {
         }
         let change = Change { remove: vec![name.clone()], ..Change::default() };
         let told = told(&name, cluster.change(&change, CHANGE_LIMIT).await);
-        let undo =
-            |name: String| -> Undo { Box::new(move || Box::pin(brought_back(cluster, claim, name, was))) };
-        struck(told, undo(name))
+        struck(told, Undo::or_again(move || brought_back(cluster, claim, name, was)))
     })
 }
 
@@ -104,7 +102,7 @@ async fn joined(aim: Aim, fits: fn(&Members, &str) -> bool, standing: Standing) 
         return Struck::skipped(reason);
     }
     let told = joins(&cluster, &name, promotion(&name, standing)).await;
-    struck(told, Box::new(move || Box::pin(taken_out(cluster, claim, name))))
+    struck(told, Undo::or_again(move || taken_out(cluster, claim, name)))
 }
 
 fn promotion(name: &str, standing: Standing) -> Option<Change> {
@@ -147,36 +145,49 @@ async fn joins(cluster: &Cluster, name: &str, then: Option<Change>) -> Told {
 }
 
 /// Undoes that a node was brought in.
-async fn taken_out(cluster: Arc<Cluster>, claim: Claim, name: String) -> Told {
-    let members = cluster.members().await;
-    if !members.has(&name) {
-        return Told::skipped(format!("{name}: is no member any more"));
-    }
-    let leaves_enough = leaves_enough(&cluster, &members, &name, None);
-    if let Err(reason) = leaves_enough.and_then(|()| claim.breaks(changed(&members, Some(&name), None))) {
-        return not_undone(&name, reason);
-    }
-    let change = Change { remove: vec![name.clone()], ..Change::default() };
-    told(&name, cluster.change(&change, CHANGE_LIMIT).await)
+fn taken_out(cluster: Arc<Cluster>, claim: Claim, name: String) -> Doing<Undone> {
+    Box::pin(async move {
+        let members = cluster.members().await;
+        if !members.has(&name) {
+            return Undone::told(Told::skipped(format!("{name}: is no member any more")));
+        }
+        let leaves_enough = leaves_enough(&cluster, &members, &name, None);
+        let told = match leaves_enough.and_then(|()| claim.breaks(changed(&members, Some(&name), None))) {
+            Ok(()) => {
+                let change = Change { remove: vec![name.clone()], ..Change::default() };
+                told(&name, cluster.change(&change, CHANGE_LIMIT).await)
+            }
+            Err(reason) => Told::skipped(reason),
+        };
+        undone(told, &name.clone(), move || taken_out(cluster, claim, name))
+    })
 }
 
 /// Undoes that a node was taken out.
-async fn brought_back(cluster: Arc<Cluster>, claim: Claim, name: String, standing: Standing) -> Told {
-    let members = cluster.members().await;
-    if members.has_voter(&name) || (standing == Standing::Learner && members.has(&name)) {
-        return Told::skipped(format!("{name}: is a member already"));
-    }
-    let comes = (standing == Standing::Voter).then_some(&*name);
-    if let Err(reason) = claim.breaks(changed(&members, None, comes)) {
-        return not_undone(&name, reason);
-    }
-    joins(&cluster, &name, promotion(&name, standing)).await
+fn brought_back(cluster: Arc<Cluster>, claim: Claim, name: String, standing: Standing) -> Doing<Undone> {
+    Box::pin(async move {
+        let members = cluster.members().await;
+        if members.has_voter(&name) || (standing == Standing::Learner && members.has(&name)) {
+            return Undone::told(Told::skipped(format!("{name}: is a member already")));
+        }
+        let comes = (standing == Standing::Voter).then_some(&*name);
+        let told = match claim.breaks(changed(&members, None, comes)) {
+            Ok(()) => joins(&cluster, &name, promotion(&name, standing)).await,
+            Err(reason) => Told::skipped(reason),
+        };
+        undone(told, &name.clone(), move || brought_back(cluster, claim, name, standing))
+    })
 }
 
-/// It was to be undone and is not, so that the run goes on with other members than it was to have.
-fn not_undone(name: &str, reason: String) -> Told {
-    let detail = format!("{name}: not undone: {reason}");
-    Told { nodes: vec![name.to_owned()], outcome: StrikeOutcome::Indeterminate, detail }
+/// What certainly was not done is tried again later: so many others have left or do not run, or nobody leads.
+fn undone(told: Told, name: &str, again: impl FnOnce() -> Doing<Undone> + Send + 'static) -> Undone {
+    match told.outcome {
+        StrikeOutcome::Skipped => Undone {
+            told: Told::skipped(format!("{name}: not undone: {}", told.detail)),
+            again: Some(Undo::or_again(again)),
+        },
+        StrikeOutcome::Installed | StrikeOutcome::Indeterminate => Undone::told(told),
+    }
 }
 
 /// The one node that `target` comes to.

@@ -123,7 +123,14 @@ impl Family {
 }
 
 /// Undoes one strike, now or at the end of the run. It finds out itself what is left to undo.
-type Undo = Box<dyn FnOnce() -> Doing<Told> + Send>;
+struct Undo(Box<dyn FnOnce() -> Doing<Undone> + Send>);
+
+/// What an undoing came to.
+struct Undone {
+    told: Told,
+    /// What other faults have done keeps it from being undone as long as it lasts: the end of the run tries again.
+    again: Option<Undo>,
+}
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -236,6 +243,29 @@ impl Fault {
     }
 }
 
+impl Undo {
+    fn new<F>(act: impl FnOnce() -> F + Send + 'static) -> Undo
+    where
+        F: Future<Output = Told> + Send + 'static,
+    {
+        Undo::or_again(move || Box::pin(async move { Undone::told(act().await) }))
+    }
+
+    fn or_again(act: impl FnOnce() -> Doing<Undone> + Send + 'static) -> Undo {
+        Undo(Box::new(act))
+    }
+
+    async fn carry_out(self) -> Undone {
+        (self.0)().await
+    }
+}
+
+impl Undone {
+    fn told(told: Told) -> Undone {
+        Undone { told, again: None }
+    }
+}
+
 impl Told {
     fn skipped(reason: impl Into<String>) -> Told {
         Told { nodes: Vec::new(), outcome: StrikeOutcome::Skipped, detail: reason.into() }
@@ -297,7 +327,7 @@ fn scripts(plan: &Plan) -> Vec<Vec<(u64, Step)>> {
 
 /// Undoes what is `left` on links, load, disks, damaged files, clocks and limits; has every node run again, and takes back
 /// whatever else lies on a link or a clock or is withheld from a node, recorded as a `heal` of no step; then undoes what
-/// else is `left`, with all that in service again.
+/// else is `left`, the newest first, with all that in service again.
 ///
 /// Heals all it can, whatever fails. To be called when [`run`] has returned. The outcome is that of the nodes.
 pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, BookError> {
@@ -334,14 +364,17 @@ pub async fn heal_all(means: &Means, left: Vec<Left>) -> Result<StrikeOutcome, B
         means.keeper.release_all();
     }
     written = written.and(means.write(OpType::Info, "heal", None, "all", Some(told)));
-    written.and(undo_each(means, others).await).map(|()| outcome)
+    written.and(undo_each(means, others.into_iter().rev()).await).map(|()| outcome)
 }
 
-async fn undo_each(means: &Means, left: Vec<Left>) -> Result<(), BookError> {
+async fn undo_each(means: &Means, left: impl IntoIterator<Item = Left>) -> Result<(), BookError> {
     let mut written = Ok(());
     for Left { family, step, target, undo } in left {
         let begun = means.write(OpType::Invoke, "heal", Some(step), &target, None);
-        let told = undo().await;
+        let Undone { mut told, again } = undo.carry_out().await;
+        if again.is_some() {
+            told.outcome = StrikeOutcome::Indeterminate;
+        }
         if family.is_over(told.outcome) {
             means.keeper.claim(step).release();
         }

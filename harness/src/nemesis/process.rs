@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::account::Breakage;
 use super::target::{Candidate, candidates, resolve};
-use super::{Aim, Doing, Struck, Told};
+use super::{Aim, Doing, Struck, Told, Undo};
 use crate::cluster::{ActError, Cluster, Deed, GRACE, Node, NodeState, at_once};
 use crate::history::StrikeOutcome;
 use crate::scenario::{Manner, Target};
@@ -190,7 +190,7 @@ fn struck(told: Told, nodes: Vec<(u64, Arc<Node>)>, fault: Fault) -> Struck {
     if told.outcome == StrikeOutcome::Skipped {
         return Struck { told, undo: None };
     }
-    Struck { told, undo: Some(Box::new(move || Box::pin(undo(nodes, fault)))) }
+    Struck { told, undo: Some(Undo::new(move || undo(nodes, fault))) }
 }
 
 /// Told which start of each node was struck: what befell a later one is another strike's to undo.

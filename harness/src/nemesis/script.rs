@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::facts::{Seen, Whose};
 use super::strike::{Blow, Landed};
 use super::target::Known;
-use super::{BookError, Family, Left, Nemesis, Undo};
+use super::{BookError, Family, Left, Nemesis, Undo, Undone};
 use crate::history::{OpType, monotonic_ns};
 use crate::scenario::{Act, By, Heal, Hold, Name, Step, Watch};
 
@@ -33,7 +33,7 @@ pub(super) struct Script {
     held: Vec<Held>,
     /// These undo what is held for a time.
     timers: JoinSet<Result<Option<Left>, BookError>>,
-    /// What the end of the load kept from being undone.
+    /// What is left to the end of the run.
     left: Vec<Left>,
 }
 
@@ -272,7 +272,7 @@ impl Held {
 }
 
 impl Nemesis {
-    /// Undoes what nobody has undone yet; returns it when the load ended first.
+    /// Undoes what nobody has undone yet; returns it when the load ended first, or when it cannot be undone yet.
     async fn undo(&self, held: Held) -> Result<Option<Left>, BookError> {
         let _turn = self.turns.of(held.family).lock().await;
         if *self.stop.borrow() {
@@ -280,12 +280,13 @@ impl Nemesis {
         }
         let Some(undo) = held.take() else { return Ok(None) };
         self.write(OpType::Invoke, "heal", held.step, &held.target, None)?;
-        let told = undo().await;
-        if held.family.is_over(told.outcome) {
+        let Undone { told, again } = undo.carry_out().await;
+        if again.is_none() && held.family.is_over(told.outcome) {
             self.means.keeper.claim(held.step).release();
         }
         self.write(OpType::Info, "heal", held.step, &held.target, Some(told))?;
-        Ok(None)
+        let Held { family, step, target, .. } = held;
+        Ok(again.map(|undo| Left { family, step, target, undo }))
     }
 
     /// False: the run was stopped before.

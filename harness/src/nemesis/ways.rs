@@ -161,9 +161,17 @@ impl Ways {
         describe(&self.pairs)
     }
 
-    pub fn struck(self, proven: bool, detail: String, undo: impl FnOnce(Ways) -> Undo) -> Struck {
+    pub fn struck<F>(
+        self,
+        proven: bool,
+        detail: String,
+        undo: impl FnOnce(Ways) -> F + Send + 'static,
+    ) -> Struck
+    where
+        F: Future<Output = Told> + Send + 'static,
+    {
         let told = self.result(proven, detail);
-        Struck { told, undo: Some(undo(self)) }
+        Struck { told, undo: Some(Undo::new(move || undo(self))) }
     }
 
     pub fn result(&self, proven: bool, detail: String) -> Told {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::account::Breakage;
 use super::strike::Aim;
 use super::target::{candidates, resolve};
-use super::{Doing, Struck, Told};
+use super::{Doing, Struck, Told, Undo};
 use crate::history::StrikeOutcome;
 use crate::scenario::{Manner, Ops};
 use crate::system::gates::{Gate, Passage, Sort};
@@ -39,8 +39,7 @@ pub(super) fn withhold(aim: Aim) -> Doing<Struck> {
         });
         let detail = told.collect::<Vec<_>>().join("; ");
         let told = Told { nodes: names.clone(), outcome: StrikeOutcome::Installed, detail };
-        let undo = move || -> Doing<Told> { Box::pin(async move { open(names, all) }) };
-        Struck { told, undo: Some(Box::new(undo)) }
+        Struck { told, undo: Some(Undo::new(move || async move { open(names, all) })) }
     })
 }
 
