@@ -12,6 +12,7 @@ mod durable;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::durable::Durable;
 use crate::cli::{AuditArgs, Exit};
 use crate::cluster::{Cluster, Layout, Trouble, Wiring};
-use crate::disk::ledger::Ledger;
+use crate::disk::ledger::{Cut, Ledger};
 use crate::disk::{self, Slow};
 use crate::history::monotonic_ns;
 use crate::judging::failed;
@@ -108,11 +109,11 @@ async fn audit(args: &AuditArgs) -> Result<Audited, Box<dyn std::error::Error>> 
     let cluster = Cluster::start(system.clone(), &layout).await?;
     let taken = load(args, &cluster).await;
     cluster.close().await?;
-    let (nodes, acknowledged) = taken?;
+    let (disks, acknowledged) = taken?;
     let mut audited = Audited {
         program: system.program.display().to_string(),
         version: system.version,
-        nodes: nodes.keys().cloned().collect(),
+        nodes: disks.keys().cloned().collect(),
         sync_takes_ms: args.sync_ms,
         acknowledged: acknowledged.len(),
         early: Vec::new(),
@@ -120,17 +121,18 @@ async fn audit(args: &AuditArgs) -> Result<Audited, Box<dyn std::error::Error>> 
         unknown: (acknowledged.len() < LEAST)
             .then(|| format!("only {} writes were acknowledged, which shows nothing", acknowledged.len())),
     };
-    for (node, ledger) in &nodes {
-        audited.compare(node, ledger, &acknowledged)?;
+    for (node, beside) in &disks {
+        // They are unmounted, and so their ledgers are whole.
+        audited.compare(node, &Ledger::read(beside)?, &acknowledged)?;
     }
     Ok(audited)
 }
 
-/// Writes for a while; what was acknowledged, and what the disks say that had to have it.
+/// Writes for a while; what was acknowledged, and beside which disks that had to have it their ledgers are.
 async fn load(
     args: &AuditArgs,
     cluster: &Cluster,
-) -> Result<(BTreeMap<String, Ledger>, Vec<Acknowledged>), Box<dyn std::error::Error>> {
+) -> Result<(BTreeMap<String, PathBuf>, Vec<Acknowledged>), Box<dyn std::error::Error>> {
     let leader = cluster.leader_within(LEADER_LIMIT).await.ok_or("the cluster elects no leader")?;
     let (down, up): (Vec<_>, Vec<_>) =
         cluster.nodes().iter().partition(|node| Some(node.name()) == other(cluster, &leader.node));
@@ -150,14 +152,16 @@ async fn load(
         writers.spawn(write_until(ends, writer, Arc::clone(&client)));
     }
     let acknowledged = writers.join_all().await.into_iter().flatten().collect();
-    let mut ledgers = BTreeMap::new();
+    let mut disks = BTreeMap::new();
     for node in up {
         let disk = node.simulated_disk().ok_or("the disks are plain")?;
-        // Brings its ledger up to date.
-        disk.look().await?;
-        ledgers.insert(node.name().to_owned(), Ledger::read(&disk.place().beside)?);
+        let store = disk.look().await?.store;
+        if store.count > 0 {
+            return Err(format!("the disk of {}: {store}", node.name()).into());
+        }
+        disks.insert(node.name().to_owned(), disk.place().beside.clone());
     }
-    Ok((ledgers, acknowledged))
+    Ok((disks, acknowledged))
 }
 
 /// Some node that does not lead.
@@ -190,9 +194,9 @@ impl Audited {
         ledger: &Ledger,
         acknowledged: &[Acknowledged],
     ) -> Result<(), disk::ledger::Damage> {
-        if ledger.cut {
-            self.unknown =
-                Some(format!("the ledger of {node} has reached its bound: write for a shorter time"));
+        if let Some(cut) = ledger.cut {
+            let help = if cut == Cut::Bound { "; write for a shorter time" } else { "" };
+            self.unknown = Some(format!("the ledger of {node} {cut}{help}"));
             return Ok(());
         }
         let durable = durable::durable(ledger)?;

@@ -10,18 +10,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::cluster::{
     ActError, Cluster, Deed, GRACE, GuardError, Launch, Node, NodeFolder, NodeState, Status, at_once,
 };
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError, Look};
 
 /// Reading a log takes seconds at most; a dump that hangs is killed with the cluster.
 const DUMP_LIMIT: Duration = Duration::from_secs(60);
 /// Of what a failed dump says, so much is quoted.
 const REASON_BYTES_MAX: u64 = 400;
 const COPY_BYTES: usize = 64 << 10;
+/// Copying a node's data takes seconds at most.
+const COPY_LIMIT: Duration = Duration::from_secs(60);
 
 /// What became of each node, in their order.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Collected {
     /// How it was stopped; None when it was down before.
     pub stop: Option<Result<Deed, ActError>>,
     pub dump: Result<(), DumpError>,
+    /// What its disk, if that is one of the harness, did by no fault that was asked for.
+    pub disk_failure: Option<String>,
     folder: NodeFolder,
     /// Mounted over the data until it is kept or dropped.
     disk: Option<Arc<Disk>>,
@@ -54,6 +59,16 @@ pub enum DumpError {
     File { node: String, source: io::Error },
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    #[error("the data of {node} was not copied from its disk: {source}")]
+    Copy { node: String, source: io::Error },
+    #[error("the data of {node} was not kept or dropped: {source}")]
+    File { node: String, source: io::Error },
+    #[error("the disk of {node} is left: {source}")]
+    Disk { node: String, source: DiskError },
+}
+
 /// Stops what runs or is paused, all at once, then dumps one node after the other.
 pub async fn collect(cluster: &Cluster) -> Collection {
     let stops = stop_all(cluster).await;
@@ -71,7 +86,11 @@ pub async fn collect(cluster: &Cluster) -> Collection {
             _ => Err(DumpError::NotStopped { node: node.name().to_string() }),
         };
         let disk = node.simulated_disk().cloned();
-        nodes.push(Collected { node: node.name().to_string(), stop, dump, folder, disk });
+        let disk_failure = match &disk {
+            Some(disk) => disk_failure(node.name(), disk.look().await),
+            None => None,
+        };
+        nodes.push(Collected { node: node.name().to_string(), stop, dump, disk_failure, folder, disk });
     }
     Collection { nodes }
 }
@@ -87,28 +106,74 @@ impl Collection {
         self.nodes.iter().flat_map(of).collect()
     }
 
+    /// How the disks of the harness failed, for which the nodes are not to be blamed.
+    pub fn disk_failure(&self) -> Option<String> {
+        let failures: Vec<&str> = self.nodes.iter().filter_map(|node| node.disk_failure.as_deref()).collect();
+        (!failures.is_empty()).then(|| failures.join("; "))
+    }
+
     /// Keeps the nodes' data in the run folder, where something was violated, or drops it. Of a disk of the harness its
     /// ledger stays in any case.
-    pub async fn keep_data(&self, keep: bool) -> io::Result<()> {
+    pub async fn keep_data(&self, keep: bool) -> Result<(), KeepError> {
+        let mut kept = Ok(());
         for node in &self.nodes {
-            let data = node.folder.data();
-            if let Some(disk) = node.disk.as_ref().filter(|_| node.folder.disk_store().exists()) {
-                let copy = data.with_extension("copy");
-                if keep {
-                    copy_folder(&data, &copy)?;
-                }
-                disk.unmount().await.map_err(io::Error::other)?;
-                fs::remove_dir_all(node.folder.disk_store())?;
-                if keep {
-                    // What is empty may be renamed over.
-                    fs::rename(&copy, &data)?;
-                }
+            // What one node cannot give does not cost that of the others.
+            kept = kept.and(node.keep_data(keep).await);
+        }
+        kept
+    }
+}
+
+impl Collected {
+    async fn keep_data(&self, keep: bool) -> Result<(), KeepError> {
+        let node = || self.node.clone();
+        let failed = |source| KeepError::File { node: node(), source };
+        let data = self.folder.data();
+        let mut kept = Ok(());
+        if let Some(disk) = self.disk.as_ref().filter(|_| self.folder.disk_store().exists()) {
+            let copy = data.with_extension("copy");
+            if keep {
+                kept = copy_within(COPY_LIMIT, &data, &copy, copy_folder).await;
             }
-            if !keep {
-                fs::remove_dir_all(data)?;
+            // It lets go of a copy that was given up.
+            disk.unmount().await.map_err(|source| KeepError::Disk { node: node(), source })?;
+            fs::remove_dir_all(self.folder.disk_store()).map_err(failed)?;
+            if keep && kept.is_ok() {
+                // What is empty may be renamed over.
+                fs::rename(&copy, &data).map_err(failed)?;
             }
         }
-        Ok(())
+        if !keep {
+            fs::remove_dir_all(data).map_err(failed)?;
+        }
+        kept.map_err(|source| KeepError::Copy { node: node(), source })
+    }
+}
+
+/// `None`, or what was wrong with the disk of a node.
+fn disk_failure(node: &str, look: Result<Look, DiskError>) -> Option<String> {
+    match look {
+        Ok(Look { store, .. }) if store.count == 0 => None,
+        Ok(Look { store, .. }) => Some(format!("the disk of {node}: {store}")),
+        Err(error) => Some(format!("the disk of {node}: {error}")),
+    }
+}
+
+/// A mount may hang, and whoever reads it with it: such a copy is left as it is.
+async fn copy_within(
+    limit: Duration,
+    from: &Path,
+    to: &Path,
+    copy: impl FnOnce(&Path, &Path) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let (from, so_far) = (from.to_owned(), to.to_owned());
+    match timeout(limit, spawn_blocking(move || copy(&from, &so_far))).await {
+        Ok(Ok(copied)) => copied,
+        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {
+            let given_up = format!("given up after {limit:?}; what there is of it is in {}", to.display());
+            Err(io::Error::new(io::ErrorKind::TimedOut, given_up))
+        }
     }
 }
 
@@ -195,4 +260,45 @@ fn beginning_of(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(REASON_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::StoreFailures;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_copy_from_a_disk_that_hangs_is_given_up_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("data"), folder.path().join("data.copy"));
+        fs::create_dir(&from).unwrap();
+        fs::write(from.join("file"), "bytes").unwrap();
+        copy_within(DUMP_LIMIT, &from, &to, copy_folder).await.unwrap();
+        assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "bytes");
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let hangs = move |_: &Path, _: &Path| {
+            let _ = held.recv();
+            Ok(())
+        };
+        let error = copy_within(Duration::from_millis(20), &from, &to, hangs).await.unwrap_err().to_string();
+        assert!(error.starts_with("given up after 20ms; what there is of it is in "), "{error}");
+        drop(let_go);
+    }
+
+    #[test]
+    fn a_disk_that_ended_or_whose_store_failed_is_told_and_no_other() {
+        assert_eq!(disk_failure("n2", Ok(Look::default())), None);
+        let first = Some("failed to sync inode 5: No space left on device".to_owned());
+        let store = StoreFailures { count: 3, first };
+        assert_eq!(
+            disk_failure("n2", Ok(Look { store, ..Look::default() })).unwrap(),
+            "the disk of n2: its store on the machine's own disk failed 3 times, at first so: \
+             failed to sync inode 5: No space left on device"
+        );
+        let gone = DiskError::Gone { mount: "/m".into() };
+        assert_eq!(
+            disk_failure("n2", Err(gone)).unwrap(),
+            "the disk of n2: the disk at /m has ended; all that is in it is gone"
+        );
+    }
 }

@@ -47,6 +47,7 @@ struct Sum {
     /// Moments of which all states were tried.
     exhausted: usize,
     nodes: usize,
+    /// Nodes whose ledgers do not tell everything, and why.
     cut: Vec<String>,
     /// Each state that was wrong, and where it is kept.
     wrong: Vec<(String, PathBuf)>,
@@ -141,18 +142,12 @@ fn make(
     let (mut count, mut exhausted, mut cut) = (0, 0, Vec::new());
     for node in nodes {
         let ledger = Ledger::read(&disk_of(folder, &node.id))?;
-        cut.extend(ledger.cut.then(|| node.id.clone()));
+        cut.extend(ledger.cut.map(|cut| format!("{} {cut}", node.id)));
         let past = Arc::new(Past::read(folder, node)?);
         let mut replay = Replay::new(&ledger);
         for place in Moments::of(&ledger, each, STATES_EACH, seed)? {
             replay.go_to(place)?;
-            // Nobody had the answer of the next call yet, so nothing can have been told because of it.
-            let at = match ledger.entries.get(place) {
-                Some(next) => next.end - 1,
-                // What was done later is not known.
-                None if ledger.cut => continue,
-                None => u64::MAX,
-            };
+            let Some(at) = told_until(&ledger, place) else { continue };
             let states = States::of(replay.model(), STATES_EACH, seed ^ place as u64);
             count += 1;
             exhausted += usize::from(states.is_exhaustive());
@@ -166,6 +161,16 @@ fn make(
         }
     }
     Ok((count, exhausted, cut))
+}
+
+/// The last moment at which a disk was as it is in this place: what its node had told by then must be on it, for nobody
+/// had the answer of the next call yet. None when what was done later is not known.
+fn told_until(ledger: &Ledger, place: usize) -> Option<u64> {
+    match ledger.entries.get(place) {
+        Some(next) => Some(next.end - 1),
+        None if ledger.cut.is_some() => None,
+        None => Some(u64::MAX),
+    }
 }
 
 async fn work(
@@ -225,7 +230,7 @@ impl Sum {
             writeln!(out, "UNKNOWN  {reason}")?;
         }
         for node in cut {
-            writeln!(out, "the ledger of {node} has reached its bound: of what came later nothing is tried")?;
+            writeln!(out, "of what came later nothing is tried: the ledger of {node}")?;
         }
         writeln!(
             out,

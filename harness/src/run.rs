@@ -225,6 +225,7 @@ impl Run<'_> {
                 let collected = collect(&cluster).await;
                 nodes = cluster.nodes().iter().map(|node| node_run(node)).collect();
                 course.notes.extend(collected.troubles());
+                course.disk_failure = collected.disk_failure();
                 course.notes.extend(unasked_endings(&cluster));
                 collection = Some(collected);
                 if let Some(cluster) = Arc::into_inner(cluster)
@@ -268,6 +269,7 @@ impl Run<'_> {
             history_lines: Some(history_lines),
             nodes,
             harness_failure: course.failure(),
+            disk_failure: course.disk_failure.clone(),
             silent: course.silent.clone(),
             interrupted: self.interrupt.came(),
             replay_of: self.replay_of.clone(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use mkraft_harness::disk::ledger::{Act, Ledger, Replay};
+use mkraft_harness::disk::ledger::{Act, Cut, Ledger, Replay};
 use mkraft_harness::disk::model::ROOT;
 use mkraft_harness::disk::states::States;
 use mkraft_harness::disk::{self, Disk, Place};
@@ -66,6 +66,7 @@ async fn survives() {
     let look = disk.look().await.unwrap();
     assert!(look.calls.syncs > ROUNDS * KEYS && !look.ledger.cut, "{look:?}");
     let ledger = Ledger::read(&place.beside).unwrap();
+    assert_eq!(ledger.cut, Some(Cut::NoEnd), "it may go on");
     let acts = |is: fn(&Act) -> bool| ledger.entries.iter().filter(|entry| is(&entry.act)).count() as u64;
     assert_eq!(acts(|act| matches!(act, Act::PowerLoss { .. })), ROUNDS);
     assert!(acts(|act| matches!(act, Act::Sync { failed: false, .. })) > ROUNDS * KEYS);
@@ -73,6 +74,7 @@ async fn survives() {
     assert_replays(&ledger, disk.path());
     disk.unmount().await.unwrap();
     assert!(!disk::is_mounted(disk.path()).unwrap());
+    assert_eq!(Ledger::read(&place.beside).unwrap().cut, None);
 }
 
 /// What the ledger tells is what is there.

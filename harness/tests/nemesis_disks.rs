@@ -231,3 +231,20 @@ async fn the_last_heal_heals_disks() {
     scene.serves().await;
     scene.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_hangs_is_not_looked_at_for_damage() {
+    let Some(scene) = on_disks().await else { return };
+    let run = scene.suffers(&["at: 0s, hung-disk: n3, for: 1h"]);
+    run.installed("hung-disk").await;
+    let flips = scene.suffers(&["at: 0s, bit-flip: n3, file: log, place: middle, down: 100ms"]);
+    let flip = flips.told("bit-flip").await;
+    assert_eq!(flip.outcome, Some(StrikeOutcome::Skipped), "{}", flip.detail);
+    assert_eq!(flip.detail, "n3: its disk hangs, and whoever reads its files with it");
+    flips.ends().await;
+    assert_eq!(scene.cluster.node("n3").start_count(), 1, "nobody was killed for it");
+    scene.cluster.node("n3").heal_disk().await.unwrap();
+    run.stop.send_replace(true);
+    timeout(DEADLINE, run.nemesis).await.unwrap().unwrap();
+    scene.close().await;
+}

@@ -17,8 +17,8 @@ pub struct Acts {
     at_once: Vec<Event>,
     /// Once all persisted so far is durable.
     standing: Vec<Event>,
-    /// After the lines of the entries that hold them.
-    configurations: Vec<Event>,
+    /// After the lines of the entries that hold them, by those.
+    configurations: Vec<(Index, Event)>,
     /// After the lines of the entries it covers.
     commit: bool,
     /// Lines were taken that are not told yet.
@@ -89,8 +89,11 @@ impl Acts {
         if (index, configuration) != (self.configuration.0, &self.configuration.1) {
             self.configuration = in_force(raft);
             let line = events::config(index, configuration);
+            // Entries and snapshots that others have taken the place of before the disk took them never were in the log.
+            let begin = raft.begin().index;
+            self.configurations.retain(|(before, _)| (begin..index).contains(before));
             // A leader counts by it from the moment it sends it.
-            if leads { self.at_once.push(line) } else { self.configurations.push(line) }
+            if leads { self.at_once.push(line) } else { self.configurations.push((index, line)) }
         }
         if commits && !ends {
             if leads { self.at_once.push(events::commit(&status)) } else { self.commit = true }
@@ -105,7 +108,8 @@ impl Acts {
     /// All that waits for a write which begins now: what goes before the lines of its entries, and what after them.
     pub fn take_waiting(&mut self) -> (Vec<Event>, Vec<Event>) {
         let before = std::mem::take(&mut self.standing);
-        let mut after = std::mem::take(&mut self.configurations);
+        let configurations = std::mem::take(&mut self.configurations);
+        let mut after: Vec<Event> = configurations.into_iter().map(|(_, line)| line).collect();
         // In the words of now: its line stands after those of every role and term since.
         after.extend(std::mem::take(&mut self.commit).then(|| events::commit(&self.last)));
         self.untold |= !before.is_empty() || !after.is_empty();
@@ -135,10 +139,14 @@ mod tests {
     use mkraft_proto::evidence::Role;
 
     use super::*;
-    use crate::raft::{Body, Entry, EntryKind, Initial, Input, Message, Options, Position};
+    use crate::raft::{Body, Entry, EntryKind, Initial, Input, Message, Options, Position, Snapshot};
 
-    #[test]
-    fn a_commit_is_told_in_the_term_of_its_line() {
+    fn voters(ids: [u64; 3]) -> Configuration {
+        Configuration { voters: ids.map(NodeId).into(), ..Configuration::default() }
+    }
+
+    /// n1 of three, with nothing in its log.
+    fn raft() -> Raft {
         let options = Options {
             id: NodeId(1),
             election_ticks: 10,
@@ -158,9 +166,12 @@ mod tests {
             lease: None,
             seed: 0,
         };
-        let voters = [NodeId(1), NodeId(2), NodeId(3)].into();
-        let configuration = Configuration { voters, ..Configuration::default() };
-        let (mut raft, _) = Raft::new(options, Initial { configuration, ..Initial::default() });
+        Raft::new(options, Initial { configuration: voters([1, 2, 3]), ..Initial::default() }).0
+    }
+
+    #[test]
+    fn a_commit_is_told_in_the_term_of_its_line() {
+        let mut raft = raft();
         let mut acts = Acts::new(&raft);
         let entry = Entry { index: Index(1), term: Term(5), kind: EntryKind::Noop, payload: (*b"").into() };
         let appends = [
@@ -180,5 +191,67 @@ mod tests {
         assert!(acts.owes(), "what was taken is not told yet");
         acts.told();
         assert!(!acts.owes());
+    }
+
+    #[test]
+    fn a_configuration_that_never_comes_to_the_disk_is_not_told() {
+        let snapshot = |index, configuration| Snapshot {
+            position: Position { term: Term(1), index: Index(index) },
+            configuration,
+            bytes: 0,
+            digest: 0,
+        };
+        let changes = |(index, configuration): (u64, &Configuration)| Entry {
+            index: Index(index),
+            term: Term(1),
+            kind: EntryKind::Config,
+            payload: configuration.encode(),
+        };
+        let (first, second) = (voters([1, 2, 3]), voters([1, 2, 4]));
+        let append = |term, prev: u64, entries: Vec<Entry>| {
+            let prev = Position { term: Term(u64::from(prev > 0)), index: Index(prev) };
+            let body = Body::Append { prev, entries, commit: Index(0), round: 0 };
+            Input::Message(Message { from: NodeId(2), to: NodeId(1), term: Term(term), body })
+        };
+        let noop = Entry { index: Index(1), term: Term(2), kind: EntryKind::Noop, payload: (*b"").into() };
+        let cases: [(&str, Vec<Input>, Vec<(u64, &Configuration)>); 4] = [
+            (
+                "each of two entries",
+                vec![append(1, 0, vec![changes((1, &second)), changes((2, &first))])],
+                vec![(2, &first)],
+            ),
+            (
+                "one after the other",
+                vec![append(1, 0, vec![changes((1, &second))]), append(1, 1, vec![changes((2, &first))])],
+                vec![(1, &second), (2, &first)],
+            ),
+            (
+                "an entry that is cut off",
+                vec![append(1, 0, vec![changes((1, &second))]), append(2, 0, vec![noop])],
+                vec![(0, &first)],
+            ),
+            (
+                "a snapshot in the place of another",
+                vec![
+                    Input::Received(snapshot(7, second.clone())),
+                    Input::Received(snapshot(9, first.clone())),
+                ],
+                vec![(9, &first)],
+            ),
+        ];
+        for (what, inputs, expected) in cases {
+            let mut raft = raft();
+            let mut acts = Acts::new(&raft);
+            for input in inputs {
+                raft.step(input);
+                acts.observe(&raft);
+            }
+            let (_, after) = acts.take_waiting();
+            let told: Vec<_> =
+                after.into_iter().filter(|line| matches!(line, Event::Config { .. })).collect();
+            let expected: Vec<_> =
+                expected.into_iter().map(|(index, held)| events::config(Index(index), held)).collect();
+            assert_eq!(told, expected, "{what}");
+        }
     }
 }

@@ -148,7 +148,8 @@ pub fn durable(ledger: &Ledger) -> Result<HashMap<Vec<u8>, Durable>, Damage> {
             | Act::Length { .. }
             | Act::Allocate { .. }
             | Act::PowerLoss { .. }
-            | Act::Cut => {}
+            | Act::Cut
+            | Act::End => {}
         }
     }
     Ok(found)

@@ -22,7 +22,7 @@ pub fn expectations(evidence: &Evidence) -> Verdict {
     if evidence.info.interrupted {
         doubt(&mut tally, "run.json", "the run was interrupted before its time".to_owned());
     }
-    if let Some(failure) = &evidence.info.harness_failure {
+    if let Some(failure) = evidence.info.failure() {
         doubt(&mut tally, "run.json", format!("the harness itself failed: {failure}"));
     }
     if numbers.ok() < expect.ok_min {

@@ -14,8 +14,9 @@ use crate::scenario::{Act, Faults, Hold, Step};
 /// is indeterminate; every step with one fault and target was skipped; or no round of a script got to its end, with
 /// every fault done and every fact there: so a trigger that never struck. Of a swarm these two are only unknown if every
 /// step was skipped. A step that was skipped while others like it were done is told and does no harm: overlapping faults
-/// find their targets down already, and not every fact comes in every round. A fault that the end of the load undid
-/// before its time is done, and is counted as cut short. Cannot see: whether a fault hurt. Cost: O(steps).
+/// find their targets down already, and not every fact comes in every round; nor does what an operator asks for, a transfer or
+/// a snapshot, while its answer stayed out: it breaks nothing, and what it brought about is in the evidence. A fault that the
+/// end of the load undid before its time is done, and is counted as cut short. Cannot see: whether a fault hurt. Cost: O(steps).
 pub fn faults(evidence: &Evidence) -> Verdict {
     let mut tally = Tally::default();
     let steps = &evidence.plan.steps;
@@ -40,7 +41,7 @@ pub fn faults(evidence: &Evidence) -> Verdict {
     // Nobody has asked for what a swarm draws: it has shown something when any of it was done.
     let swarm = evidence.scenario.faults == Faults::Swarm;
     let any = installed.values().sum::<u64>();
-    let (mut done, mut skipped) = (0, 0);
+    let (mut done, mut skipped, mut open) = (0, 0, 0);
     for (number, step) in (0..).zip(steps).filter(|(_, step)| matches!(step.act, Act::Strike { .. })) {
         tally.examined += 1;
         let alike = if swarm { any } else { installed.get(&rule(step)).copied().unwrap_or(0) };
@@ -53,6 +54,11 @@ pub fn faults(evidence: &Evidence) -> Verdict {
             Some(StrikeOutcome::Skipped) => {
                 let became = "was skipped, as was every step like it";
                 tally.doubt(told(evidence, number, step, strikes.get(&number).copied(), became));
+            }
+            Some(StrikeOutcome::Indeterminate) if alike > 0 && is_request(step) => {
+                open += 1;
+                let became = "may or may not have happened";
+                tally.note(told(evidence, number, step, strikes.get(&number).copied(), became));
             }
             Some(StrikeOutcome::Indeterminate) => {
                 let became = "may or may not have happened";
@@ -81,13 +87,18 @@ pub fn faults(evidence: &Evidence) -> Verdict {
     let cut_short = cut_short(evidence, &strikes);
     tally.verdict("the scenario has faults, and the plan has no step", |steps| {
         let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        let open = if open > 0 { format!(", {open} open") } else { String::new() };
         let cut_short = if cut_short > 0 {
             format!(", {cut_short} cut short by the end of the load")
         } else {
             String::new()
         };
-        format!("{} planned: {done} done{skipped}{cut_short}", count(steps, "fault"))
+        format!("{} planned: {done} done{skipped}{open}{cut_short}", count(steps, "fault"))
     })
+}
+
+fn is_request(step: &Step) -> bool {
+    matches!(step.act, Act::Strike { fault, .. } if fault.form().is_request())
 }
 
 /// How many were done, would have lasted beyond the last heal, and were not healed before the load ended.

@@ -93,8 +93,13 @@ impl Results {
         };
         let mut checks = in_parallel(CHECKS, run);
         connect(evidence, &mut checks);
-        let harness_failure = evidence.info.harness_failure.clone();
-        let overall = Overall::of(checks.iter().map(|check| check.verdict.status), harness_failure.is_some());
+        let harness_failure = evidence.info.failure();
+        let harness = match (&evidence.info.disk_failure, &harness_failure) {
+            (Some(_), _) => Harness::SankTheNodes,
+            (None, Some(_)) => Harness::Failed,
+            (None, None) => Harness::Worked,
+        };
+        let overall = Overall::of(checks.iter().map(|check| check.verdict.status), harness);
         Results {
             scenario: evidence.info.scenario.clone(),
             claim: evidence.scenario.claim.clone(),
@@ -230,12 +235,22 @@ fn name(evidence: &Evidence, checks: &mut [CheckResult]) {
     }
 }
 
+/// How the harness did its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harness {
+    Worked,
+    Failed,
+    /// What the nodes stand on failed: whatever they did may come of that.
+    SankTheNodes,
+}
+
 impl Overall {
-    fn of(statuses: impl Iterator<Item = Status> + Clone, harness_failed: bool) -> Overall {
+    fn of(statuses: impl Iterator<Item = Status> + Clone, harness: Harness) -> Overall {
         let any = |wanted| statuses.clone().any(|status| status == wanted);
         match () {
+            () if harness == Harness::SankTheNodes => Overall::HarnessFailed,
             () if any(Status::Violated) => Overall::Violated,
-            () if harness_failed => Overall::HarnessFailed,
+            () if harness == Harness::Failed => Overall::HarnessFailed,
             () if any(Status::Unknown) => Overall::Unknown,
             () => Overall::Holds,
         }
@@ -257,17 +272,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn violated_outranks_the_harness_failure_which_outranks_unknown() {
+    fn violated_outranks_the_harness_failure_which_outranks_unknown_unless_the_nodes_failed_with_it() {
+        use Harness::{Failed, SankTheNodes, Worked};
         use Status::{Holds, Unknown, Violated};
         let cases = [
-            (vec![Holds, Holds], false, Overall::Holds),
-            (vec![Holds, Unknown], false, Overall::Unknown),
-            (vec![Holds, Unknown], true, Overall::HarnessFailed),
-            (vec![Holds], true, Overall::HarnessFailed),
-            (vec![Unknown, Violated], true, Overall::Violated),
+            (vec![Holds, Holds], Worked, Overall::Holds),
+            (vec![Holds, Unknown], Worked, Overall::Unknown),
+            (vec![Holds, Unknown], Failed, Overall::HarnessFailed),
+            (vec![Holds], Failed, Overall::HarnessFailed),
+            (vec![Unknown, Violated], Failed, Overall::Violated),
+            (vec![Unknown, Violated], SankTheNodes, Overall::HarnessFailed),
+            (vec![Holds], SankTheNodes, Overall::HarnessFailed),
         ];
-        for (statuses, harness_failed, expected) in cases {
-            assert_eq!(Overall::of(statuses.iter().copied(), harness_failed), expected, "{statuses:?}");
+        for (statuses, harness, expected) in cases {
+            assert_eq!(Overall::of(statuses.iter().copied(), harness), expected, "{statuses:?} {harness:?}");
         }
     }
 }

@@ -101,3 +101,69 @@ impl Past {
 pub(super) fn has_booted(evidence: &Path) -> bool {
     fs::read_to_string(evidence).is_ok_and(|text| text.contains('\n'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash_states::told_until;
+    use crate::disk::ledger::Ledger;
+
+    const SCENARIO: &str = "# A claim.\nname: past\nduration: 5s\nworkload: { kind: register }\n";
+    const INFO: &str = r#"{"scenario": "past", "seed": 1, "harness_version": "0", "node_version": "0",
+        "node_binary": {"path": "", "xxh3": ""}, "started": "", "load_began_ns": 1, "load_ended_ns": 2,
+        "last_heal_ns": 2, "history_lines": 0, "harness_failure": null, "interrupted": false,
+        "nodes": [{"id": "n1", "boots": [{"answered": true, "end": {"signal": 9}, "evidence": 1}]}]}"#;
+
+    /// Of each call when it began and when it ended; the third is a sync of what the second wrote.
+    const LEDGER: &str = r#"{"number":1,"begin":10,"end":11,"act":"create","folder":1,"name":"log","inode":2,"new":"file"}
+{"number":2,"begin":20,"end":21,"act":"length","inode":2,"length":5}
+{"number":3,"begin":30,"end":40,"act":"sync","inode":2,"through":2,"failed":false}
+{"number":4,"begin":50,"end":60,"act":"sync","inode":1,"through":1,"failed":false}
+"#;
+
+    /// The times of the lines that a disk must live up to, when this many calls of its ledger have had their effect; None
+    /// when nobody can say.
+    fn demanded(end: &str, told: &[u64], calls: usize) -> Option<Vec<u64>> {
+        let run = tempfile::tempdir().unwrap();
+        fs::write(run.path().join("ledger.jsonl"), format!("{LEDGER}{end}")).unwrap();
+        fs::write(run.path().join("ledger.bytes"), "").unwrap();
+        let at = told_until(&Ledger::read(run.path()).unwrap(), calls)?;
+
+        let of_run = RunFolder::new(run.path());
+        fs::write(of_run.scenario(), SCENARIO).unwrap();
+        fs::write(run.path().join("run.json"), INFO).unwrap();
+        fs::create_dir_all(of_run.events("n1")).unwrap();
+        let lines: String = told.iter().map(|t| format!("{{\"t\":{t}}}\n")).collect();
+        fs::write(of_run.boot("n1", 1), lines).unwrap();
+        let node = of_run.read_info().unwrap().nodes.remove(0);
+        let past = Past::read(&of_run, node).unwrap();
+
+        let small = tempfile::tempdir().unwrap();
+        let small = RunFolder::new(small.path());
+        past.write(&small, at).unwrap();
+        let text = fs::read_to_string(small.boot("n1", 1)).unwrap_or_default();
+        Some(text.lines().map(|line| serde_json::from_str::<Told>(line).unwrap().t).collect())
+    }
+
+    #[test]
+    fn what_is_told_while_a_sync_is_under_way_must_hold_without_it_and_what_is_told_at_its_end_with_it_only()
+    {
+        const END: &str = r#"{"number":5,"begin":70,"end":70,"act":"end"}"#;
+        let told = [15, 29, 30, 35, 39, 40, 41, 59, 60, 99];
+        for (calls, expected) in [
+            // Nobody has the answer of the sync: who tells of what it makes durable has told too early, and is found.
+            (2, &[15, 29, 30, 35, 39][..]),
+            (3, &[15, 29, 30, 35, 39, 40, 41, 59]),
+            (4, &told),
+        ] {
+            assert_eq!(
+                demanded(&format!("{END}\n"), &told, calls).as_deref(),
+                Some(expected),
+                "{calls} calls"
+            );
+        }
+        // Without its end the ledger may lack the very sync that came before a line.
+        assert_eq!(demanded("", &told, 3).map(|told| told.len()), Some(8));
+        assert_eq!(demanded("", &told, 4), None);
+    }
+}

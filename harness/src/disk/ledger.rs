@@ -1,7 +1,8 @@
 //! What was done to a disk, call by call, with the bytes: enough to rebuild every state it was in.
 //!
 //! In: each call that had an effect, with its times. Out: `ledger.jsonl`, a line a call in the order of their effects,
-//! and `ledger.bytes`, what was written; [`read`] has them back. Never: more bytes than its bound, silently less.
+//! and `ledger.bytes`, what was written; [`read`] has them back. Never: more bytes than its bound, silently less: only
+//! a ledger in which everything stands has an end.
 
 mod read;
 mod replay;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Inode, New};
 use super::orders::Kept;
-pub use read::{Damage, Ledger};
+pub use read::{Cut, Damage, Ledger};
 pub use replay::Replay;
 
 const CALLS: &str = "ledger.jsonl";
@@ -92,6 +93,8 @@ pub enum Act {
     },
     /// The last line of a ledger that has reached its bound: what was done later is not in it.
     Cut,
+    /// The last line of any other: nothing was done to the disk later, and nothing before is missing.
+    End,
 }
 
 /// Writes a ledger.
@@ -148,6 +151,25 @@ impl Writer {
     pub fn flush(&mut self) {
         let flushed = self.bytes.flush().and_then(|()| self.calls.flush());
         self.is_kept(flushed);
+    }
+
+    /// Nothing is done to the disk any more. One that is cut has no end.
+    pub fn end(&mut self, number: u64, at: u64) {
+        self.flush();
+        if self.kept.cut {
+            return;
+        }
+        let end = Entry { number, begin: at, end: at, act: Act::End };
+        let ended = self.line(&end).and_then(|()| self.calls.flush());
+        self.is_kept(ended);
+        self.kept.cut = true;
+    }
+
+    /// What is done from now on cannot be told.
+    pub fn give_up(&mut self, why: &str) {
+        self.flush();
+        self.kept.cut = true;
+        eprintln!("mkraft-harness disk: {} ends here: {why}", self.path.display());
     }
 
     fn keep(&mut self, entry: &Entry, written: &[u8]) {

@@ -24,4 +24,4 @@ pub mod store;
 pub use keeper::{Disk, DiskError};
 pub use model::{Lost, Unsynced};
 pub use mounted::{is_mounted, missing, mounts};
-pub use orders::{Call, Counts, Fail, Kept, LEDGER_BYTES_MAX, Look, Place, Slow};
+pub use orders::{Call, Counts, Fail, Kept, LEDGER_BYTES_MAX, Look, Place, Slow, StoreFailures};

@@ -93,7 +93,7 @@ pub struct Model<S> {
     pub store: S,
 }
 
-/// The answer of a call: what errno says, or the store's own failure, which is told on standard error.
+/// The answer of a call: what errno says, or the store's own failure, of which the store knows.
 pub type Answer<T> = Result<T, Errno>;
 
 impl<S: Store> Model<S> {
@@ -277,7 +277,7 @@ impl<S: Store> Model<S> {
     }
 
     pub fn read(&self, file: Inode, offset: u64, size: usize) -> Answer<Vec<u8>> {
-        self.contents(file)?.read(&self.store, file, offset, size).map_err(|error| told("read", file, &error))
+        self.contents(file)?.read(&self.store, file, offset, size).map_err(|error| errno(&error))
     }
 
     /// The first half of a sync of a file: its bytes are in the store, and durable when that is synced, and
@@ -286,7 +286,7 @@ impl<S: Store> Model<S> {
         let Some(Thing { kind: Kind::File(contents), .. }) = self.things.get(&file) else {
             return Err(Errno::EINVAL);
         };
-        contents.flush(&mut self.store, file, through).map_err(|error| told("write to", file, &error))
+        contents.flush(&mut self.store, file, through).map_err(|error| errno(&error))
     }
 
     /// The second half; the file may be gone by now.
@@ -341,7 +341,7 @@ impl<S: Store> Model<S> {
                         ChaCha8Rng::seed_from_u64(draw.wrapping_add(inode.0.wrapping_mul(0x9e37_79b9)));
                     let gone = contents
                         .lose_power(&mut self.store, *inode, &mut draw)
-                        .map_err(|error| told("write to", *inode, &error))?;
+                        .map_err(|error| errno(&error))?;
                     lost.count(&path(), gone);
                 }
                 Kind::Folder(entries) => {
@@ -423,9 +423,8 @@ impl<S: Store> Model<S> {
         let dead: Vec<Inode> = self.things.keys().filter(|inode| !alive.contains(inode)).copied().collect();
         for inode in dead {
             self.things.remove(&inode);
-            if let Err(error) = self.store.remove(inode) {
-                told("remove", inode, &error);
-            }
+            // What cannot be removed takes space, and is never seen again.
+            let _ = self.store.remove(inode);
         }
     }
 }
@@ -483,9 +482,7 @@ fn is_name(name: &str) -> Answer<()> {
     if name.len() > NAME_BYTES_MAX { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
 }
 
-/// The store is on the machine's own disk: that it fails is nobody's fault but the machine's.
-fn told(action: &str, inode: Inode, error: &io::Error) -> Errno {
-    eprintln!("mkraft-harness disk: failed to {action} inode {inode} of the store: {error}");
+fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 

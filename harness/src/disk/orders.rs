@@ -166,7 +166,32 @@ pub struct Look {
     pub unsynced: Unsynced,
     /// What files have space for.
     pub allocated_bytes: u64,
+    pub store: StoreFailures,
     pub ledger: Kept,
+}
+
+/// How often the machine's own disk failed under this one. No node is to be blamed for what it did then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFailures {
+    pub count: u64,
+    /// The first of them in words.
+    pub first: Option<String>,
+}
+
+impl StoreFailures {
+    pub(super) fn note(&mut self, what: &str) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| what.to_owned());
+    }
+}
+
+impl fmt::Display for StoreFailures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StoreFailures { count, first } = self;
+        let times = if *count == 1 { "time" } else { "times" };
+        write!(f, "its store on the machine's own disk failed {count} {times}")?;
+        first.iter().try_for_each(|first| write!(f, ", at first so: {first}"))
+    }
 }
 
 /// How much the ledger holds.

@@ -63,11 +63,11 @@ struct Part {
     what: What,
 }
 
-/// The first outcome is what is durable, the last that nothing is lost, but for what is torn.
+/// The first outcome is what is durable; with the `whole` one nothing is lost.
 #[derive(Debug)]
 enum What {
     Block { number: u64, versions: Vec<Shared>, whole: usize },
-    Length(Vec<u64>),
+    Length { lengths: Vec<u64>, whole: usize },
     Names { outcomes: Vec<(Names, String)>, whole: usize },
 }
 
@@ -75,7 +75,7 @@ impl Part {
     fn outcomes(&self) -> usize {
         match &self.what {
             What::Block { versions, .. } => versions.len(),
-            What::Length(lengths) => lengths.len(),
+            What::Length { lengths, .. } => lengths.len(),
             What::Names { outcomes, .. } => outcomes.len(),
         }
     }
@@ -83,8 +83,7 @@ impl Part {
     /// The outcome in which nothing of it is lost.
     fn whole(&self) -> usize {
         match &self.what {
-            What::Block { whole, .. } | What::Names { whole, .. } => *whole,
-            What::Length(lengths) => lengths.len() - 1,
+            What::Block { whole, .. } | What::Length { whole, .. } | What::Names { whole, .. } => *whole,
         }
     }
 }
@@ -186,7 +185,7 @@ impl<'m> States<'m> {
                     let version = chosen.min(whole);
                     told.push(format!("{}: block {number} as of {version} of {whole}{torn}", path(inode)));
                 }
-                What::Length(all) => {
+                What::Length { lengths: all, .. } => {
                     lengths.insert(inode, all[*chosen]);
                     told.push(format!("{}: {} bytes long", path(inode), all[*chosen]));
                 }
@@ -294,7 +293,7 @@ fn drawn(parts: &[Part], draws: &mut ChaCha8Rng) -> Vec<usize> {
     let survive_percent = [3, 20, 50, 80, 97][draws.random_range(0..5)];
     let chosen = |part: &Part| match (&part.what, draws.random_range(0..100)) {
         // Of a short file little is seen.
-        (What::Length(_), percent) if percent < 75 => part.whole(),
+        (What::Length { .. }, percent) if percent < 75 => part.whole(),
         (_, percent) if percent >= survive_percent => 0,
         _ if draws.next_u32().is_multiple_of(2) => part.whole(),
         _ => draws.random_range(0..part.outcomes()),
@@ -336,20 +335,16 @@ fn file_parts(model: &Model<MemoryStore>, inode: Inode, contents: &Contents) -> 
     let none = Sparse::default();
     let durable = model.store.files.get(&inode).unwrap_or(&none);
     let mut lengths = vec![contents.durable_length()];
+    let mut last = contents.durable_length();
     for changed in contents.open_changes() {
-        let length = changed.change.length_after(lengths[lengths.len() - 1]);
-        lengths.push(length);
+        last = changed.change.length_after(last);
+        if !lengths.contains(&last) {
+            lengths.push(last);
+        }
     }
-    let mut seen = BTreeSet::new();
-    // The last stays where it is: with it nothing is lost.
-    let last = lengths[lengths.len() - 1];
-    lengths.retain(|length| *length != last && seen.insert(*length));
-    lengths.push(last);
-    if !seen.contains(&contents.durable_length()) && last == contents.durable_length() {
-        // It is as long as it was: the first outcome is the last one too.
-        lengths.rotate_right(1);
-    }
-    let mut parts = vec![Part { inode, what: What::Length(lengths) }];
+    // It may be as long as it was.
+    let whole = lengths.iter().position(|length| *length == last).unwrap_or_default();
+    let mut parts = vec![Part { inode, what: What::Length { lengths, whole } }];
     let torn =
         contents.open_changes().filter(|changed| matches!(changed.change, Change::Write { .. })).last();
     let torn = torn.map(|changed| changed.number);

@@ -2,6 +2,7 @@
 //!
 //! In: what is to be durable. Out: the bytes. Never: a byte that nobody asked to be durable, a name, an order.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::model::Inode;
+use super::orders::StoreFailures;
 use super::sparse::Sparse;
 
 /// Holds the durable bytes of files. What was never written, and what is beyond the end, is zeros.
@@ -67,12 +69,13 @@ const OPEN_MAX: usize = 256;
 /// What stands for the folders' entries, which are kept in memory: a sync of one appends to it.
 const FOLDERS: &str = "folders";
 
-/// On the real disk.
+/// On the real disk, which may fail: that is told on standard error, and counted.
 #[derive(Debug)]
 pub(super) struct FolderStore {
     folder: PathBuf,
     files: BTreeMap<Inode, Arc<File>>,
     folders: Arc<File>,
+    failures: RefCell<StoreFailures>,
 }
 
 impl FolderStore {
@@ -80,10 +83,22 @@ impl FolderStore {
     pub fn create(folder: &Path) -> io::Result<FolderStore> {
         fs::create_dir(folder)?;
         let folders = OpenOptions::new().append(true).create_new(true).open(folder.join(FOLDERS))?;
-        Ok(FolderStore { folder: folder.to_owned(), files: BTreeMap::new(), folders: Arc::new(folders) })
+        let (files, failures) = (BTreeMap::new(), RefCell::default());
+        Ok(FolderStore { folder: folder.to_owned(), files, folders: Arc::new(folders), failures })
     }
 
-    /// The file behind an inode, to be synced; None when nothing was ever to be durable in it.
+    pub fn failures(&self) -> StoreFailures {
+        self.failures.borrow().clone()
+    }
+
+    /// What was done to it has failed.
+    pub fn failed(&self, action: &str, inode: Inode, error: &io::Error) {
+        let what = format!("failed to {action} inode {inode}: {error}");
+        eprintln!("mkraft-harness disk: the machine's own disk: {what}");
+        self.failures.borrow_mut().note(&what);
+    }
+
+    /// The file behind an inode, to be synced.
     pub fn file(&mut self, inode: Inode) -> io::Result<Arc<File>> {
         if let Some(file) = self.files.get(&inode) {
             return Ok(Arc::clone(file));
@@ -107,10 +122,12 @@ impl FolderStore {
     fn path(&self, inode: Inode) -> PathBuf {
         self.folder.join(inode.to_string())
     }
-}
 
-impl Store for FolderStore {
-    fn read(&self, inode: Inode, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    fn noted<T>(&self, action: &str, inode: Inode, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| self.failed(action, inode, error))
+    }
+
+    fn read_at(&self, inode: Inode, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let opened;
         let file = match self.files.get(&inode) {
             Some(file) => file,
@@ -139,27 +156,40 @@ impl Store for FolderStore {
         Ok(())
     }
 
-    fn write(&mut self, inode: Inode, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(inode)?.write_all_at(bytes, offset)
-    }
-
-    fn set_length(&mut self, inode: Inode, length: u64) -> io::Result<()> {
-        self.file(inode)?.set_len(length)
-    }
-
-    fn allocate(&mut self, inode: Inode, offset: u64, length: u64) -> io::Result<()> {
+    fn find_space(&mut self, inode: Inode, offset: u64, length: u64) -> io::Result<()> {
         let file = self.file(inode)?;
         match fallocate(&*file, FallocateFlags::empty(), offset as i64, length as i64) {
             Err(Errno::EOPNOTSUPP) => file.set_len(file.metadata()?.len().max(offset + length)),
             result => result.map_err(io::Error::from),
         }
     }
+}
+
+impl Store for FolderStore {
+    fn read(&self, inode: Inode, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.noted("read", inode, self.read_at(inode, offset, into))
+    }
+
+    fn write(&mut self, inode: Inode, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let written = self.file(inode).and_then(|file| file.write_all_at(bytes, offset));
+        self.noted("write to", inode, written)
+    }
+
+    fn set_length(&mut self, inode: Inode, length: u64) -> io::Result<()> {
+        let set = self.file(inode).and_then(|file| file.set_len(length));
+        self.noted("set the length of", inode, set)
+    }
+
+    fn allocate(&mut self, inode: Inode, offset: u64, length: u64) -> io::Result<()> {
+        let found = self.find_space(inode, offset, length);
+        self.noted("find space for", inode, found)
+    }
 
     fn remove(&mut self, inode: Inode) -> io::Result<()> {
         self.files.remove(&inode);
         match fs::remove_file(self.path(inode)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => self.noted("remove", inode, result),
         }
     }
 }

@@ -49,6 +49,10 @@ pub struct RunInfo {
     pub nodes: Vec<NodeRun>,
     /// Why the harness itself could not do its work.
     pub harness_failure: Option<String>,
+    /// How a disk of the harness failed, on which nodes stand, by no fault that was asked for: nothing that they did then is
+    /// held against them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_failure: Option<String>,
     /// Nodes that did not answer when the time to recover was over.
     #[serde(default)]
     pub silent: Vec<String>,
@@ -88,6 +92,15 @@ impl fmt::Display for NotStarted {
         let told: Vec<String> = told.into_iter().flatten().collect();
         f.write_str(if told.is_empty() { "none" } else { "" })?;
         f.write_str(&told.join(", "))
+    }
+}
+
+impl RunInfo {
+    /// All that the harness failed to do.
+    pub fn failure(&self) -> Option<String> {
+        let failures: Vec<&str> =
+            [&self.harness_failure, &self.disk_failure].into_iter().flatten().map(String::as_str).collect();
+        (!failures.is_empty()).then(|| failures.join("; "))
     }
 }
 
@@ -356,6 +369,7 @@ mod tests {
                 ],
             }],
             harness_failure: None,
+            disk_failure: Some("the disk of n2".into()),
             silent: vec!["n2".into()],
             interrupted: false,
             replay_of: Some(Origin { folder: "quickstart-7".into(), started: "2024-05-06T07:00:00Z".into() }),

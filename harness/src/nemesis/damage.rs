@@ -17,7 +17,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::account::Breakage;
 use super::target::{candidates, resolve};
@@ -31,6 +31,8 @@ use crate::system::stored::{Part, Spot, Stored};
 /// From a start until the node answers, or has refused what it found.
 const START_LIMIT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(10);
+/// A node's files are read in milliseconds, unless its disk begins to hang meanwhile.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 /// Of what a node says before it ends.
 const WORDS_BYTES_MAX: u64 = 64 << 10;
 /// Blocks that change places: as disks and file systems have them, or smaller where there is no room.
@@ -93,6 +95,10 @@ enum DamageError {
     Change { path: PathBuf, source: io::Error },
     #[error("{}: not as it was written when read back", .0.display())]
     NotSo(PathBuf),
+    #[error("its disk hangs, and whoever reads its files with it")]
+    Hangs,
+    #[error("its files were not read within {READ_LIMIT:?}")]
+    Unread,
 }
 
 async fn strike(aim: Aim, how: How) -> Struck {
@@ -105,14 +111,17 @@ async fn strike(aim: Aim, how: How) -> Struck {
         Err(reason) => return Struck::skipped(reason),
     };
     // Nobody is killed for a file that is not there.
-    let mut lacking = Vec::new();
-    names.retain(|name| match blow.plan(&aim.cluster, name) {
-        Ok(_) => true,
-        Err(reason) => {
-            lacking.push(format!("{name}: {reason}"));
-            false
-        }
-    });
+    let looked =
+        names.iter().map(|name| {
+            let (cluster, name) = (Arc::clone(&aim.cluster), name.clone());
+            async move {
+                blow.plan(&cluster, &name).await.map(|_| ()).map_err(|reason| format!("{name}: {reason}"))
+            }
+        });
+    let looked = at_once(looked).await;
+    let mut found = looked.iter().map(Result::is_ok);
+    names.retain(|_| found.next().unwrap_or_default());
+    let lacking: Vec<String> = looked.into_iter().filter_map(Result::err).collect();
     if names.is_empty() {
         return Struck::skipped(lacking.join("; "));
     }
@@ -171,13 +180,31 @@ impl Blow {
     }
 
     /// What it would change now.
-    fn plan(&self, cluster: &Cluster, node: &str) -> Result<Wound, DamageError> {
+    async fn plan(self, cluster: &Arc<Cluster>, node: &str) -> Result<Wound, DamageError> {
+        if cluster.node(node).has_hanging_disk().await {
+            return Err(DamageError::Hangs);
+        }
+        let (of, owned) = (Arc::clone(cluster), node.to_owned());
+        match timeout(READ_LIMIT, spawn_blocking(move || self.read(&of, &owned))).await {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(DamageError::Unread),
+        }
+    }
+
+    fn read(&self, cluster: &Cluster, node: &str) -> Result<Wound, DamageError> {
         let (data, mut numbers) = (cluster.node_folder(node).data(), self.numbers(node));
         let pick = |numbers: &mut ChaCha8Rng, count: usize| numbers.random_range(0..count);
         let spot = Mkraft::spot(&data, self.stored, self.part, |count| pick(&mut numbers, count))?;
         let read = std::fs::read(&spot.path);
         let bytes = read.map_err(|source| DamageError::Change { path: spot.path.clone(), source })?;
         Wound::of(self.how, &spot, &bytes, |count| pick(&mut numbers, count))
+    }
+
+    async fn change(self, cluster: &Arc<Cluster>, name: &str) -> Result<Wound, DamageError> {
+        let wound = self.plan(cluster, name).await?;
+        let changed = spawn_blocking(move || wound.inflict().map(|()| wound));
+        changed.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// Kills the node and changes its file.
@@ -187,12 +214,8 @@ impl Blow {
             true => Unhurt::Spared(error.to_string()),
             false => Unhurt::Unclear(error.to_string()),
         })?;
-        let (of, owned) = (Arc::clone(cluster), name.to_owned());
-        let changed = spawn_blocking(move || {
-            let wound = self.plan(&of, &owned)?;
-            wound.inflict().map(|()| wound)
-        });
-        match changed.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
+        // It may have written more since it was looked at.
+        match self.change(cluster, name).await {
             Ok(wound) => {
                 let detail = format!("{killed}; {name}: {}, read back", wound.told());
                 Ok((wound, detail))

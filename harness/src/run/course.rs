@@ -46,6 +46,8 @@ pub struct Course {
     /// Nodes that did not answer when the time to recover was over.
     pub silent: Vec<String>,
     failures: Vec<String>,
+    /// A disk of the harness failed under a node.
+    pub disk_failure: Option<String>,
     /// Worth a person's look, and no failure of the harness.
     pub notes: Vec<String>,
 }

@@ -156,6 +156,11 @@ impl FaultForm {
         FaultForm { manner, ..self }
     }
 
+    /// Whether it breaks nothing and nobody undoes it: an operator asks for it, and the answer may stay out.
+    pub fn is_request(&self) -> bool {
+        matches!(self.kind, FaultKind::Transfer | FaultKind::Compact)
+    }
+
     /// Whether there must be nodes that are no members.
     pub fn needs_spare(&self) -> bool {
         matches!(self.kind, FaultKind::Add | FaultKind::Learn | FaultKind::Replace)

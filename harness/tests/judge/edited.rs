@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mkraft_harness::check::judge;
+use mkraft_harness::check::{Status, judge};
 use mkraft_harness::history::folder::RunFolder;
 use mkraft_harness::report;
 
@@ -38,6 +38,48 @@ fn a_fault_that_was_healed_before_the_load_ended_is_not_cut_short_by_its_end() {
         let results = judge(&RunFolder::new(run.path())).unwrap().results;
         let faults = results.checks.iter().find(|check| check.name == "faults").unwrap();
         assert_eq!(faults.verdict.summary, expected, "{duration} {hold}");
+    }
+}
+
+/// What an operator asks for may stay without an answer, where others like it had theirs.
+#[test]
+fn a_transfer_without_an_answer_is_open_and_one_of_many_does_no_harm() {
+    for (first, expected) in
+        [("installed", Ok("3 faults planned: 2 done, 1 open")), ("indeterminate", Err(2))]
+    {
+        let run = objectives();
+        let step =
+            "{\"at\":395000000,\"fault\":\"transfer\",\"target\":\"follower\",\"hold\":0,\"draw\":0}\n";
+        let path = |file| run.path().join(file);
+        let plan = fs::read_to_string(path("plan.jsonl")).unwrap();
+        fs::write(path("plan.jsonl"), plan + step + step).unwrap();
+        let history = fs::read_to_string(path("history.jsonl")).unwrap();
+        let (before, after) = history.split_at(history.find("{\"index\":14,").unwrap());
+        let line = |step, kind, time, outcome: &str, detail| {
+            format!(
+                "{{\"index\":0,\"time\":{time},\"process\":\"nemesis\",\"type\":\"{kind}\",\"f\":\"transfer\",\"value\":\
+                 {{\"step\":{step},\"target\":\"follower\",\"nodes\":[],\"outcome\":{outcome},\"detail\":\"{detail}\"{}}}}}\n",
+                if kind == "info" { ",\"whole\":true" } else { "" }
+            )
+        };
+        let asked = [(1, first), (2, "indeterminate")].map(|(step, outcome)| {
+            let time = 1_595_000_000;
+            line(step, "invoke", time, "null", "")
+                + &line(step, "info", time, &format!("\"{outcome}\""), "as told")
+        });
+        let lines = [before, &asked.concat(), after].concat();
+        edit(&run, "run.json", "\"history_lines\": 22", "\"history_lines\": 26");
+        let numbered = lines.lines().enumerate().map(|(index, line)| {
+            let (_, rest) = line.split_once(',').unwrap();
+            format!("{{\"index\":{index},{rest}\n")
+        });
+        fs::write(path("history.jsonl"), numbered.collect::<String>()).unwrap();
+        let results = judge(&RunFolder::new(run.path())).unwrap().results;
+        let faults = &results.checks.iter().find(|check| check.name == "faults").unwrap().verdict;
+        match expected {
+            Ok(summary) => assert_eq!((faults.status, &*faults.summary), (Status::Holds, summary)),
+            Err(doubts) => assert_eq!((faults.status, faults.findings.len()), (Status::Unknown, doubts)),
+        }
     }
 }
 

@@ -175,6 +175,11 @@ impl Node {
         self.disk.as_ref()
     }
 
+    /// Whether whoever reads its files waits until its disk is healed.
+    pub async fn has_hanging_disk(&self) -> bool {
+        self.trouble.lock().await.is_some_and(|standing| standing.trouble == Trouble::Hung)
+    }
+
     /// Whether its disk has a trouble that lasts.
     pub async fn has_troubled_disk(&self) -> bool {
         self.trouble.lock().await.is_some()
@@ -183,7 +188,7 @@ impl Node {
     /// A process that was killed waits for the calls that it has made; so those go through that a hanging disk holds.
     pub(super) async fn let_go_of_disk(&self) -> Result<(), ActError> {
         // Who has the lock is about to change the trouble, and needs nothing of the process.
-        if self.trouble.lock().await.is_none_or(|standing| standing.trouble != Trouble::Hung) {
+        if !self.has_hanging_disk().await {
             return Ok(());
         }
         let disk = self.disk();

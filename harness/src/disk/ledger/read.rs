@@ -3,6 +3,7 @@
 //! In: the folder beside a disk. Out: a [`Ledger`], checked line by line, or the line and what is wrong with it.
 //! Never: a guess where something is missing.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,18 +21,39 @@ pub enum Damage {
     Bytes { path: PathBuf, offset: u64, length: u64, source: io::Error },
 }
 
+/// Why a ledger does not tell everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It has reached its bound.
+    Bound,
+    /// Its last line is not there.
+    NoEnd,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cut::Bound => "has reached its bound",
+            Cut::NoEnd => "has no end: its disk was killed, or could not write it",
+        })
+    }
+}
+
 /// All that was done to a disk.
 #[derive(Debug)]
 pub struct Ledger {
     pub entries: Vec<Entry>,
-    /// What was done after the last entry is not known: the ledger has reached its bound.
-    pub cut: bool,
+    /// Why what was done after the last entry is not known; None when nothing was.
+    pub cut: Option<Cut>,
+    /// A line has said that it is the last.
+    over: bool,
     path: PathBuf,
     bytes_path: PathBuf,
     bytes: File,
 }
 
 impl Ledger {
+    /// Of a disk that is unmounted: the ledger of any other has no end yet.
     pub fn read(beside: &Path) -> Result<Ledger, Damage> {
         let (path, bytes_path) = (beside.join(CALLS), beside.join(BYTES));
         let failed = |path: &Path| {
@@ -41,7 +63,8 @@ impl Ledger {
         let text = std::fs::read_to_string(&path).map_err(failed(&path))?;
         let bytes = File::open(&bytes_path).map_err(failed(&bytes_path))?;
         let length = bytes.metadata().map_err(failed(&bytes_path))?.len();
-        let mut ledger = Ledger { entries: Vec::new(), cut: false, path, bytes_path, bytes };
+        let (entries, cut) = (Vec::new(), Some(Cut::NoEnd));
+        let mut ledger = Ledger { entries, cut, over: false, path, bytes_path, bytes };
         for (line, text) in text.split_inclusive('\n').enumerate() {
             ledger.take(text, length).map_err(|what| ledger.damage(line, what))?;
         }
@@ -78,7 +101,7 @@ impl Ledger {
             return Err("the line has no end: its disk was killed".into());
         }
         let entry: Entry = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if self.cut {
+        if self.over {
             return Err("a call after the end of the ledger".into());
         }
         let before = self.entries.last().map_or(0, |entry| entry.number);
@@ -89,7 +112,8 @@ impl Ledger {
             return Err(format!("a call that ends at {} and begins at {}", entry.end, entry.begin));
         }
         match entry.act {
-            Act::Cut => self.cut = true,
+            Act::Cut => (self.cut, self.over) = (Some(Cut::Bound), true),
+            Act::End => (self.cut, self.over) = (None, true),
             Act::Write { at: Some(at), length, .. }
                 if at.checked_add(length).is_none_or(|end| end > bytes) =>
             {
@@ -100,7 +124,7 @@ impl Ledger {
             }
             _ => {}
         }
-        if !self.cut {
+        if !self.over {
             self.entries.push(entry);
         }
         Ok(())

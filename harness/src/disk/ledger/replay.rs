@@ -75,7 +75,7 @@ impl<'l> Replay<'l> {
             }
             Act::Sync { inode, through, failed: false } => self.sync(*inode, *through),
             Act::PowerLoss { draw } => model.lose_power(*draw).map(|_| ()),
-            Act::Cut => Ok(()),
+            Act::Cut | Act::End => Ok(()),
         };
         done.map_err(|errno| self.told(format!("it could be done, and now it cannot: {errno}")))
     }

@@ -132,6 +132,23 @@ fn too_many_states_are_drawn_by_the_seed_the_telling_ones_first() {
 }
 
 #[test]
+fn of_a_file_that_is_again_as_long_as_it_was_nothing_is_lost_when_it_is_so_long() {
+    let mut model = disk();
+    let file = model.create(1, (ROOT, "a"), New::File, 0, 0).unwrap();
+    model.change(2, file, write(0, 1, 4096), 0).unwrap();
+    synced(&mut model, file);
+    model.settle_folder(ROOT, 2);
+    model.change(3, file, Change::Length(8192), 0).unwrap();
+    model.change(4, file, write(0, 2, 4096), 0).unwrap();
+    model.change(5, file, Change::Length(4096), 0).unwrap();
+    // Too few for all of them: first nothing of what was done, then all of it.
+    let states = States::of(&model, 3, 1);
+    assert!(!states.is_exhaustive());
+    let first: Vec<_> = states.take(2).map(|state| told(&state)).collect();
+    assert_eq!(first, ["a=1", "a=2"]);
+}
+
+#[test]
 fn a_state_stands_in_a_plain_folder_as_it_was() {
     let mut model = disk();
     let folder = model.create(1, (ROOT, "f"), New::Folder, 0, 0).unwrap();
