@@ -213,6 +213,20 @@ async fn a_full_disk_has_no_block_left_until_it_is_healed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_trouble_befalls_only_the_disks_that_have_none() {
+    let Some(scene) = on_disks().await else { return };
+    let slow = scene.suffers(&["at: 0s, slow-disk: n2, by: 5ms, for: 1h"]);
+    slow.installed("slow-disk").await;
+    let run = scene.suffers(&["at: 0s, full-disk: all, for: 100ms"]);
+    assert_eq!(run.installed("full-disk").await.nodes, ["n1", "n3"]);
+    run.ends().await;
+    scene.cluster.node("n2").heal_disk().await.unwrap();
+    slow.stop.send_replace(true);
+    timeout(DEADLINE, slow.nemesis).await.unwrap().unwrap();
+    scene.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_heal_heals_disks() {
     let Some(scene) = on_disks().await else { return };
     let faults = ["at: 0s, hung-disk: n1, for: 1h", "at: 0s, power-loss: n2, down: 1h"];

@@ -193,6 +193,9 @@ mod tests {
         assert!(!acts.owes());
     }
 
+    /// What comes while a write is under way, and of which entry which configuration is told after the next.
+    type Case<'c> = (&'static str, Vec<Input>, Vec<(u64, &'c Configuration)>);
+
     #[test]
     fn a_configuration_that_never_comes_to_the_disk_is_not_told() {
         let snapshot = |index, configuration| Snapshot {
@@ -214,7 +217,7 @@ mod tests {
             Input::Message(Message { from: NodeId(2), to: NodeId(1), term: Term(term), body })
         };
         let noop = Entry { index: Index(1), term: Term(2), kind: EntryKind::Noop, payload: (*b"").into() };
-        let cases: [(&str, Vec<Input>, Vec<(u64, &Configuration)>); 4] = [
+        let cases: [Case<'_>; 4] = [
             (
                 "each of two entries",
                 vec![append(1, 0, vec![changes((1, &second)), changes((2, &first))])],

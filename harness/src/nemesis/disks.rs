@@ -12,7 +12,7 @@ use rand_chacha::rand_core::Rng;
 use super::account::Breakage;
 use super::process::{Fault, act, alive, kill_snapshotting, number, running, same_start, start, strike};
 use super::{Aim, Doing, Struck};
-use crate::cluster::{Cluster, Trouble};
+use crate::cluster::{Cluster, Node, Trouble};
 use crate::disk::{Call, Slow};
 use crate::scenario::{DiskCall, Manner, Target};
 
@@ -42,7 +42,8 @@ pub(super) fn eio(aim: Aim) -> Doing<Struck> {
     };
     let act = act(move |node| async move { node.fail_disk(call, u64::from(nth)).await });
     let undo = self::act(|node| async move { node.start_after_failure().await });
-    Box::pin(strike(aim, Fault { fits: running, act, undo, same: same_start, breaks: Breakage::process }))
+    let fits = |node: &Node| running(node) && node.has_sound_disk();
+    Box::pin(strike(aim, Fault { fits, act, undo, same: same_start, breaks: Breakage::process }))
 }
 
 /// It takes longer to write and to sync.
@@ -89,5 +90,6 @@ fn trouble(aim: Aim, of: impl Fn(u64) -> Trouble + Send + Sync + 'static) -> Doi
     });
     let undo = self::act(|node| async move { node.heal_disk().await });
     let breaks = |broken: Breakage, node: &str, _| broken.node(node);
-    Box::pin(strike(aim, Fault { fits: alive, act, undo, same: |_, _| true, breaks }))
+    let fits = |node: &Node| alive(node) && node.has_sound_disk();
+    Box::pin(strike(aim, Fault { fits, act, undo, same: |_, _| true, breaks }))
 }

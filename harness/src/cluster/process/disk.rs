@@ -180,6 +180,11 @@ impl Node {
         self.trouble.lock().await.is_some_and(|standing| standing.trouble == Trouble::Hung)
     }
 
+    /// Whether nobody troubles its disk, or is about to.
+    pub fn has_sound_disk(&self) -> bool {
+        self.trouble.try_lock().is_ok_and(|standing| standing.is_none())
+    }
+
     /// Whether its disk has a trouble that lasts.
     pub async fn has_troubled_disk(&self) -> bool {
         self.trouble.lock().await.is_some()
