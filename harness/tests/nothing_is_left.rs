@@ -161,7 +161,7 @@ fn text(form: &FaultForm) -> String {
     };
     // What ends by itself comes so often that one is under way most of the time.
     let (when, hold) = match &form.hold {
-        Some(hold) => ("at: 500ms", format!(", {}: 1m", hold.key)),
+        Some(hold) => ("at: 500ms", format!(", {}: 40s", hold.key)),
         None => ("every: 200ms", String::new()),
     };
     format!(
