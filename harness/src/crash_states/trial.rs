@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,7 +153,9 @@ impl Bench {
         loop {
             if has_booted(&evidence) {
                 self.guard.kill(&child).await?;
-                return Ok(match child.exit().await?.status {
+                let status = child.exit().await?.status;
+                without_cut_line(&evidence)?;
+                return Ok(match status {
                     Ended::Signal(SIGKILL) => Booted::Yes,
                     status => Booted::Refused(status),
                 });
@@ -236,6 +239,13 @@ fn judged(folder: &RunFolder) -> Result<Judged, Failure> {
         }
     }
     Ok(judged)
+}
+
+/// It was killed as soon as it had told how it found its disk, and may have been about to tell more.
+fn without_cut_line(evidence: &Path) -> io::Result<()> {
+    let mut lines = fs::read(evidence)?;
+    lines.truncate(lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    fs::write(evidence, lines)
 }
 
 fn last_words(scene: &Path) -> String {
