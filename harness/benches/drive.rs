@@ -25,6 +25,10 @@ use mkraft_harness::workload::Load;
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::time::{MissedTickBehavior, interval};
 
+/// As the harness itself has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// With this word the program is the nodes.
 const NODES: &str = "nodes-that-answer-at-once";
 const NODE_COUNT: usize = 3;

@@ -6,10 +6,9 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::route::{Belief, Route};
@@ -139,16 +138,17 @@ impl Nodes {
         let mut open = false;
         // Ends: `Route::next` allows so many attempts and no more.
         for attempt in 1.. {
-            let mut request = tokio::spawn(call(self.clients[node].clone()));
+            let mut request = Box::pin(call(self.clients[node].clone()));
             let (failure, in_time) = match timeout_at(deadline, &mut request).await {
-                Ok(Ok(Ok(reply))) => {
+                Ok(Ok(reply)) => {
                     self.belief.set(node);
                     return Asked { node, result: Ok(reply) };
                 }
-                Ok(Ok(Err(failure))) => (failure, true),
-                Ok(Err(panic)) => resume_unwind(panic.into_panic()),
+                Ok(Err(failure)) => (failure, true),
                 Err(_) => {
-                    self.give_up(node, request, late);
+                    if late == Late::Leave {
+                        self.leave(node, request);
+                    }
                     (Failure::timed_out(began.elapsed()), false)
                 }
             };
@@ -178,12 +178,10 @@ impl Nodes {
         Asked { node, result: Err(NoAnswer { open, session_lost: false, error }) }
     }
 
-    fn give_up<T>(&self, node: usize, request: JoinHandle<T>, late: Late) {
-        if late == Late::Cancel {
-            return request.abort();
-        }
+    /// Goes on with a request that nobody waits for any more.
+    fn leave<T: Send + 'static>(&self, node: usize, request: impl Future<Output = T> + Send + 'static) {
         let mut abandoned = self.abandoned[node].lock().unwrap_or_else(PoisonError::into_inner);
-        abandoned.push_back(request.abort_handle());
+        abandoned.push_back(tokio::spawn(request).abort_handle());
         if abandoned.len() > ABANDONED_PER_NODE_MAX
             && let Some(oldest) = abandoned.pop_front()
         {
