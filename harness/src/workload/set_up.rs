@@ -11,7 +11,6 @@ use super::load::Yard;
 use super::route::Route;
 use crate::scenario::Placement;
 use crate::system::call::{Call, Txn};
-use crate::system::client::Ticket;
 
 /// A cluster that serves does it in one request; this is for one that has just begun to.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -21,11 +20,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn set_up(yard: &Yard, txn: Txn) -> Result<(), String> {
     let failed = |why: String| Err(format!("the load could not be set up within {LIMIT:?}: {why}"));
     let deadline = Instant::now() + LIMIT;
-    let Some(session) = yard.sessions.take(LIMIT).await else {
+    let Some(mut session) = yard.sessions.take(LIMIT).await else {
         return failed("no session could be opened".into());
     };
     // The same ticket every time: it is done once, however often it is asked for.
-    let ticket = Some(Ticket { session, sequence: 1 });
+    let ticket = Some(session.next_ticket());
     let route = Route { placement: Placement::Leader, client: 0, nodes: yard.nodes.count() };
     let (call, mut draw) = (Call::Txn(txn), 0);
     loop {

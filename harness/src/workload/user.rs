@@ -15,6 +15,7 @@ use super::generator::{Arrival, Generator};
 use super::load::Yard;
 use super::operation::{FollowUp, Operation, Step};
 use super::route::Route;
+use super::sessions::Session;
 use crate::history::{Op, OpType, Process as ProcessName};
 use crate::scenario::{Pacing, Placement};
 use crate::system::client::Ticket;
@@ -26,16 +27,10 @@ pub const OUTSTANDING_PER_CLIENT_MAX: usize = 256;
 /// One thread of control: one operation at a time, and none after one that stayed open.
 pub struct Process {
     number: u64,
-    /// Opened before the first write.
+    /// Taken before the first write.
     session: Option<Session>,
     /// When its next operation was to be invoked, where a schedule says so.
     due: Option<Instant>,
-}
-
-struct Session {
-    id: u64,
-    /// The last sequence number used.
-    sequence: u64,
 }
 
 /// Goes on until the load is stopped; then waits for what is under way.
@@ -124,10 +119,14 @@ async fn operate(
     mut arrival: Arrival,
 ) -> Option<Process> {
     let ended = perform(&yard, route, &mut process, &mut *arrival.operation, arrival.draw).await;
-    let Some(owed) = arrival.operation.follow_up(ended) else {
-        return (ended != OpType::Info).then_some(process);
-    };
-    pay(&yard, route, yard.after(process, ended), owed, arrival.draw).await
+    let mut process = match arrival.operation.follow_up(ended) {
+        None => (ended != OpType::Info).then_some(process),
+        Some(owed) => pay(&yard, route, yard.after(process, ended), owed, arrival.draw).await,
+    }?;
+    if let Some(session) = process.session.take() {
+        yard.sessions.give_back(session);
+    }
+    Some(process)
 }
 
 /// Does what is owed until nothing is, or leaves it for the end of the load.
@@ -257,12 +256,9 @@ impl Process {
     /// A number for the next write, never used before.
     async fn next_ticket(&mut self, yard: &Yard) -> Option<Ticket> {
         if self.session.is_none() {
-            let id = yard.sessions.take(yard.timeout).await?;
-            self.session = Some(Session { id, sequence: 0 });
+            self.session = yard.sessions.take(yard.timeout).await;
         }
-        let session = self.session.as_mut()?;
-        session.sequence += 1;
-        Some(Ticket { session: session.id, sequence: session.sequence })
+        self.session.as_mut().map(Session::next_ticket)
     }
 }
 
